@@ -1,0 +1,204 @@
+"""The vocabulary: one word per thing, as in the README's glossary. All values are frozen.
+
+Moments (`*_at`, `*_since`) are aware UTC on the steady clock of `monitor.clock`; spans are timedeltas.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class Status(StrEnum):
+    """Wix's words for a connection, and two of ours: NOT_FOUND and UNRECOGNIZED.
+
+    Source: the enum `Status` of Get Connection, Wix External Calendar V2.
+    """
+
+    UNDEFINED = "UNDEFINED"
+    CONNECTED = "CONNECTED"
+    SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
+    SYNCED = "SYNCED"
+    DISCONNECTED = "DISCONNECTED"
+    ERROR = "ERROR"
+    NOT_FOUND = "NOT_FOUND"
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+class ErrorReason(StrEnum):
+    """Why a connection is in ERROR; UNDEFINED: none was given; UNRECOGNIZED: a word we do not know.
+
+    Source: the enum `ErrorReason` of Get Connection, Wix External Calendar V2.
+    """
+
+    UNDEFINED = "UNDEFINED"
+    TOKEN_REVOKED = "TOKEN_REVOKED"
+    EXTERNAL_CALENDAR_CREATION_FAILED = "EXTERNAL_CALENDAR_CREATION_FAILED"
+    EXTERNAL_CALENDAR_DELETED = "EXTERNAL_CALENDAR_DELETED"
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+class CalendarType(StrEnum):
+    """The provider's kind; Wix's deprecated OUTLOOK and OFFICE_365 are folded to MICROSOFT."""
+
+    UNDEFINED = "UNDEFINED"
+    GOOGLE = "GOOGLE"
+    I_CAL = "I_CAL"
+    MICROSOFT = "MICROSOFT"
+    OTHER = "OTHER"
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+class Direction(StrEnum):
+    """A half of `syncConfig`: import is `listEventFromCalendars`, export is `syncToCalendar`."""
+
+    IMPORT = "import"
+    EXPORT = "export"
+
+
+class FailureReason(StrEnum):
+    """Why we could not ask: never a word about the calendar."""
+
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    PREMIUM_REQUIRED = "premium_required"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    TLS = "tls"
+    BAD_RESPONSE = "bad_response"
+    REJECTED = "rejected"
+
+
+HEALTHY_BY_DEFAULT: Final = frozenset({Status.SYNCED, Status.SYNC_IN_PROGRESS, Status.CONNECTED})
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What came back over HTTP, unread. Header names are lower case; `body` was cut at no place."""
+
+    http_status: int
+    body: bytes
+    request_id: str = ""
+    retry_after: str = ""
+
+
+class NoAnswer(msgspec.Struct, frozen=True, gc=False):
+    """No usable answer came: why, and in a few words of ours what happened."""
+
+    reason: FailureReason
+    detail: str = ""
+    http_status: int | None = None
+    request_id: str = ""
+
+
+class Observed(msgspec.Struct, frozen=True, gc=False):
+    """Wix told us the connection's status; `unrecognized` holds (field, value) pairs new to us."""
+
+    status: Status
+    reason: ErrorReason | None = None
+    calendar_type: CalendarType = CalendarType.UNDEFINED
+    import_enabled: bool | None = None
+    export_enabled: bool | None = None
+    unrecognized: tuple[tuple[str, str], ...] = ()
+
+
+class NotFound(msgspec.Struct, frozen=True, gc=False):
+    """Wix itself said that it knows no such connection."""
+
+    request_id: str = ""
+
+
+class PollFailed(msgspec.Struct, frozen=True, gc=False):
+    """We could not ask. `refused`: the token endpoint itself turned our credential down."""
+
+    reason: FailureReason
+    detail: str = ""
+    http_status: int | None = None
+    request_id: str = ""
+    retry_after: timedelta | None = None
+    refused: bool = False
+
+
+Observation = Observed | NotFound | PollFailed
+
+
+class Policy(msgspec.Struct, frozen=True, gc=False):
+    """How a connection is judged. `interval` is the one in force; `expected` None means the default."""
+
+    interval: timedelta
+    stale_window: timedelta
+    unsettled_interval: timedelta
+    not_found_confirmations: int = 2
+    expected: frozenset[Status] | None = None
+
+
+class Connection(msgspec.Struct, frozen=True, gc=False):
+    """One watched connection: whose it is, what we call it, and how it is judged."""
+
+    site: str
+    id: str
+    name: str
+    policy: Policy
+    team: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    maintenance_until: datetime | None = None
+
+
+class FailureRow(StrEnum):
+    """How asking goes: no row of failures, a row nobody was told of, one that was told."""
+
+    NONE = "none"
+    UNTOLD = "untold"
+    TOLD = "told"
+
+
+class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All we know of one connection. `status` is None until the first successful poll."""
+
+    watched_since: datetime
+    status: Status | None = None
+    reason: ErrorReason | None = None
+    status_since: datetime | None = None
+    calendar_type: CalendarType | None = None
+    import_enabled: bool | None = None
+    export_enabled: bool | None = None
+    last_poll_at: datetime | None = None
+    last_success_at: datetime | None = None
+    last_poll_succeeded: bool | None = None
+    not_found_in_a_row: int = 0
+    failures_in_a_row: int = 0
+    failure_row: FailureRow = FailureRow.NONE
+    transitions: int = 0
+    unhealthy_for: timedelta = timedelta()
+
+    def is_healthy(self, policy: Policy) -> bool:
+        """Whether the status is one of the expected; False before the first."""
+        if policy.expected is not None:
+            return self.status in policy.expected
+        if self.status is Status.CONNECTED:  # "connected, but sync has not started": fine without export
+            return not self.export_enabled
+        return self.status in HEALTHY_BY_DEFAULT
+
+    def is_stale(self, policy: Policy, now: datetime) -> bool:
+        """Whether our knowledge is too old to pass for the present."""
+        return now - (self.last_success_at or self.watched_since) > policy.stale_window
+
+    def is_unsettled(self, policy: Policy, now: datetime) -> bool:
+        """Whether a sooner look is worth a request: just changed, syncing, or a 404 to confirm."""
+        if self.status is Status.SYNC_IN_PROGRESS:
+            return True
+        if 0 < self.not_found_in_a_row < policy.not_found_confirmations:
+            return True
+        return (
+            bool(self.transitions)
+            and self.status_since is not None
+            and now - self.status_since < policy.interval
+        )
+
+    def unhealthy_by(self, policy: Policy, now: datetime) -> timedelta:
+        """Time seen unhealthy up to now; blind time past the stale window is not counted as seen."""
+        if self.last_success_at is None or self.is_healthy(policy):
+            return self.unhealthy_for
+        return self.unhealthy_for + min(max(now - self.last_success_at, timedelta()), policy.stale_window)

@@ -1,0 +1,49 @@
+"""The request plan: who is due when, and whether that fits the budget.
+
+Connections of a site are ranked by a hash of their ids; the k-th of n is due at k/n of the interval,
+anchored to the epoch. So there is no burst at the start, no clump against the budget, the same phase after
+a restart, and nearly the same after the list has changed.
+"""
+
+import math
+from collections.abc import Iterable
+from datetime import timedelta
+from hashlib import blake2b
+from typing import Final
+
+ANSWER_TIME: Final = timedelta(milliseconds=300)
+"""What one answer is planned to take when slots are counted."""
+
+_MINUTE: Final = timedelta(minutes=1)
+_SECOND: Final = timedelta(seconds=1)
+
+
+def in_phase_order(ids: Iterable[str]) -> list[str]:
+    """The ids in the order in which they are polled."""
+    return sorted(ids, key=lambda i: blake2b(i.encode(errors="surrogatepass"), digest_size=8).digest())
+
+
+def seconds_to_first(epoch: float, interval: timedelta, rank: int, count: int) -> float:
+    """Seconds from wall time `epoch` to the next due instant of the `rank`-th of `count`: [0, interval)."""
+    period = interval.total_seconds()
+    return (rank * period / count - epoch) % period
+
+
+def requests_per_minute(count: int, interval: timedelta) -> float:
+    """What `count` connections ask for at this interval."""
+    return count * (_MINUTE / interval)
+
+
+def fitting_interval(count: int, budget: int) -> timedelta:
+    """The shortest interval, in whole seconds, at which `count` connections keep within `budget` a minute."""
+    return max(math.ceil(count * 60 / budget), 1) * _SECOND
+
+
+def interval_in_force(count: int, budget: int, interval: timedelta) -> timedelta:
+    """The configured interval, or the longer one that the budget asks for: nobody is left unwatched."""
+    return interval if requests_per_minute(count, interval) <= budget else fitting_interval(count, budget)
+
+
+def slots_needed(polls_per_second: float) -> int:
+    """Requests in flight at a time that this rate needs, at ANSWER_TIME each."""
+    return math.ceil(round(polls_per_second * ANSWER_TIME.total_seconds(), 9))
