@@ -22,10 +22,15 @@ class TaskBag:
         return task
 
     async def drain(self, limit: float) -> int:
-        """Wait up to `limit` seconds for all to end, cancel the rest; how many were cancelled."""
-        late: set[asyncio.Task[None]] = set()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=limit)
+        """Wait up to `limit` seconds for all to end, cancel the rest; how many were cancelled.
+
+        Tasks that start meanwhile share the limit.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit
+        while self._tasks and (left := deadline - clock()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        late = set(self._tasks)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)

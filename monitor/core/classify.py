@@ -112,11 +112,11 @@ def read_retry_after(text: str, wall: datetime) -> timedelta:
     """Read a Retry-After in either form (RFC 9110, 10.2.3): seconds or a date; 60 s where it is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        seconds = int(text[:9])
+        seconds = int(text.lstrip("0")[:9] or "0")
         return min(timedelta(seconds=seconds), _LONGEST_WAIT)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for a year that no clock can hold
         return _DEFAULT_WAIT
     until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
     return min(max(until - wall, timedelta()), _LONGEST_WAIT)

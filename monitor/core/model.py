@@ -83,6 +83,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
     retry_after: str = ""
 
+    def __repr__(self) -> str:
+        """Without the body: it may hold a token or somebody's e-mail address."""
+        return f"Answer(http_status={self.http_status}, {len(self.body)} bytes, request_id={self.request_id!r})"
+
 
 class NoAnswer(msgspec.Struct, frozen=True, gc=False):
     """No usable answer came: why, and in a few words of ours what happened."""

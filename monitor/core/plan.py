@@ -31,7 +31,7 @@ def seconds_to_first(epoch: float, interval: timedelta, rank: int, count: int) -
 
 def requests_per_minute(count: int, interval: timedelta) -> float:
     """What `count` connections ask for at this interval."""
-    return count * (_MINUTE / interval)
+    return count * _MINUTE / interval  # one division, rounded once: a plan of exactly the budget fits it
 
 
 def fitting_interval(count: int, budget: int) -> timedelta:

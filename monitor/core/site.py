@@ -1,4 +1,4 @@
-"""The site machine: does Wix answer us for this site at all, and may we ask it now?
+"""The site machine: whether Wix answers us for this site at all, and whether we may ask it now.
 
 | the site | a poll told | then |
 |---|---|---|

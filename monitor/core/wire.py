@@ -1,6 +1,7 @@
 """The documented JSON shapes, read tolerantly: what is new, null or odd never fails the whole answer.
 
-Only the fields named here are decoded; `externalAccountEmail` and all else is skipped unread.
+Only the fields named here are decoded; `externalAccountEmail` and all else is skipped unread. A body that
+is not UTF-8 throughout is no JSON (RFC 8259, 8.1), wherever in it the odd bytes stand.
 Sources: Get Connection of Wix External Calendar V2; "About Errors" of the Wix API documentation, for
 the envelope `{"message": …, "details": {"applicationError": {"code": …}}}`; RFC 6749 section 5 and
 Wix's "Create Access Token" for the token endpoint, which is seen to answer in both error shapes.
@@ -14,6 +15,7 @@ import msgspec
 from monitor.core.model import Direction
 
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_LONGEST_LIFE: Final = 86_400.0  # renewing once a day is harmless; a server's typo must fit a timedelta
 _HALVES: Final = {Direction.IMPORT: "listEventFromCalendars", Direction.EXPORT: "syncToCalendar"}
 
 
@@ -53,10 +55,14 @@ class WireError(msgspec.Struct, frozen=True):
 
 
 class WireToken(msgspec.Struct, frozen=True):
-    """The token endpoint's 200; `expires_in` in seconds."""
+    """The token endpoint's 200; `expires_in` in seconds, a day at most as `read_token` gives it."""
 
     access_token: str
     expires_in: float
+
+    def __repr__(self) -> str:
+        """Without the token: a repr ends up in logs and tracebacks."""
+        return f"WireToken(expires_in={self.expires_in})"
 
 
 class WireTokenError(msgspec.Struct, frozen=True):
@@ -81,7 +87,7 @@ _decode_token_error: Final = msgspec.json.Decoder(WireTokenError).decode
 def read_connection(body: bytes) -> WireConnection | None:
     """The connection of a 200's body, or None where there is none: not JSON, not UTF-8, cut off."""
     try:
-        return _decode_answer(body).connection
+        return _decode_answer(body.decode()).connection
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -89,7 +95,7 @@ def read_connection(body: bytes) -> WireConnection | None:
 def read_error(body: bytes) -> WireError | None:
     """Wix's error envelope, or None where the body is something else, such as a gateway's page."""
     try:
-        return _decode_error(body)
+        return _decode_error(body.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -97,17 +103,19 @@ def read_error(body: bytes) -> WireError | None:
 def read_token(body: bytes) -> WireToken | None:
     """A granted token, or None where the body grants none."""
     try:
-        token = _decode_token(body)
+        token = _decode_token(body.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     usable = token.access_token.isascii() and token.access_token.isprintable() and token.access_token.strip()
-    return token if usable and token.expires_in > 0 else None
+    if not usable or token.expires_in <= 0:
+        return None
+    return msgspec.structs.replace(token, expires_in=min(token.expires_in, _LONGEST_LIFE))
 
 
 def read_token_error(body: bytes) -> str:
     """The code of a refusal such as `invalid_client`; empty where the body names none."""
     try:
-        error = _decode_token_error(body)
+        error = _decode_token_error(body.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     if code := code_of(error.error):

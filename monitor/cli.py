@@ -1,0 +1,200 @@
+"""The command line; flags follow the Prometheus family, and each is also read from the environment."""
+
+import asyncio
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from monitor import __version__
+from monitor.clock import Clock
+from monitor.config import Loaded, json_schema, load, plan_report
+from monitor.demo import run_demo
+from monitor.errors import ConfigError, OperatorError
+from monitor.logs import Format, Redactor, set_up
+from monitor.oneshot import poll_once
+from monitor.service import Outside, serve
+from monitor.simulator import load_scenario
+from monitor.simulator import run as run_simulator
+from monitor.systemd import Notifier
+from monitor.web.server import Address
+
+NAME: Final = "wix-calendar-monitor"
+DEFAULT_ADDRESS: Final = "127.0.0.1:19877"
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _AddressType(click.ParamType):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return Address.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _flag(name: str, **attributes: Any) -> Callable[[F], F]:
+    """A long flag with its environment variable: `--config.file` is `WIX_CALENDAR_MONITOR_CONFIG_FILE`."""
+    variable = "WIX_CALENDAR_MONITOR_" + name.removeprefix("--").upper().replace(".", "_").replace("-", "_")
+    target = name.removeprefix("--").replace(".", "_").replace("-", "_")
+    return click.option(name, target, envvar=variable, show_envvar=True, **attributes)
+
+
+_config_file = _flag(
+    "--config.file", required=True, type=click.Path(path_type=Path), help="The configuration, a YAML file."
+)
+_listen = _flag(
+    "--web.listen-address",
+    type=_AddressType(),
+    multiple=True,
+    default=(DEFAULT_ADDRESS,),
+    show_default=True,
+    help="Where to serve /metrics; may be given more than once.",
+)
+_log_level = _flag(
+    "--log.level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The quietest lines that are written.",
+)
+_log_format = _flag(
+    "--log.format",
+    type=click.Choice([form.value for form in Format]),
+    default=Format.JSON.value,
+    show_default=True,
+    help="How a line is written.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    __version__,
+    prog_name=NAME,
+    message=f"%(prog)s %(version)s (Python {platform.python_version()}, {platform.platform()})",
+)
+def cli() -> None:
+    """Watch Wix external-calendar connections and tell Prometheus."""
+
+
+@cli.command()
+@_config_file
+@_listen
+@_log_level
+@_log_format
+def run(config_file: Path, web_listen_address: tuple[Address, ...], log_level: str, log_format: str) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    loaded = _load(config_file)
+    redactor = Redactor()
+    log = set_up(log_level, Format(log_format), redactor)
+    for warning in loaded.warnings:
+        log.warning(
+            "config_warning",
+            file=warning.file,
+            line=warning.line,
+            path=warning.path,
+            message=warning.message,
+        )
+    outside = Outside(log, redactor, Clock(), Notifier())
+    sys.exit(0 if _run(serve(loaded.settings, outside, web_listen_address)) else 1)
+
+
+@cli.command("check-config")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file for editors, and end.")
+@_flag("--config.file", type=click.Path(path_type=Path), help="The configuration, a YAML file.")
+@click.option("--skip-secrets", is_flag=True, help="Do not read the secret files and variables.")
+def check_config(*, config_file: Path | None, skip_secrets: bool, schema: bool) -> None:
+    """Say everything that is wrong with a configuration, and print its plan."""
+    if schema:
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    if config_file is None:
+        raise click.UsageError("Missing option '--config.file'.")
+    loaded = _load(config_file, check_secrets=not skip_secrets)
+    for warning in loaded.warnings:
+        click.echo(str(warning), err=True)
+    click.echo(plan_report(loaded.settings))
+
+
+@cli.command()
+@_config_file
+@click.argument("connection", metavar="SITE/NAME")
+def poll(config_file: Path, connection: str) -> None:
+    """Poll one connection now and show the exchange, what it means and its series."""
+    settings = _load(config_file).settings
+    wanted, _, name = connection.partition("/")
+    for site in settings.sites:
+        for each in site.connections:
+            if (site.name, each.name) == (wanted, name):
+                sys.exit(_run(poll_once(settings, site, each, Clock(), click.echo)))
+    raise click.UsageError(f"{connection!r} is not in {config_file}; write SITE/NAME as they stand there.")
+
+
+@cli.command()
+@click.option(
+    "--scenario", "scenario_file", required=True, type=click.Path(path_type=Path), help="What happens when."
+)
+@click.option(
+    "--listen",
+    type=_AddressType(),
+    default="127.0.0.1:8080",
+    show_default=True,
+    help="Where to stand in for Wix.",
+)
+def simulate(scenario_file: Path, listen: Address) -> None:
+    """Stand in for the Wix API on this machine, after a scenario."""
+    try:
+        scenario = load_scenario(scenario_file)
+    except ConfigError as error:
+        _give_up(error)
+    _run(run_simulator(scenario, listen.host, listen.port, click.echo))
+
+
+@cli.command()
+@_listen
+def demo(web_listen_address: tuple[Address, ...]) -> None:
+    """Run simulator and daemon together on a sample fleet; nothing to configure."""
+    sys.exit(0 if _run(run_demo(web_listen_address, click.echo)) else 1)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name=NAME)
+
+
+def _load(path: Path, *, check_secrets: bool = True) -> Loaded:
+    try:
+        return load(path, environ=os.environ, check_secrets=check_secrets)
+    except ConfigError as error:
+        _give_up(error)
+
+
+def _give_up(error: OperatorError) -> Any:
+    click.echo(str(error), err=True)
+    sys.exit(error.exit_code)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415  an extra
+    except ImportError:
+        new_event_loop = None
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(work)
+    except OperatorError as error:
+        _give_up(error)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(130)

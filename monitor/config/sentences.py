@@ -1,0 +1,194 @@
+"""What pydantic found, said as one sentence that tells what to write instead."""
+
+import re
+import types
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from monitor.config.document import Loc
+
+ECHO_LIMIT: Final = 60
+"""Characters of a bad value that a message repeats."""
+
+HOLES: Final = "holes"
+"""The validation context's key under which a list may hold None in the place of a broken entry."""
+
+_COMPLAINT: Final = "complaint"
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class StrictModel(BaseModel):
+    """A mapping of a file: nothing is coerced, an unknown key is an error, and so is a key without a value."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    confidential: ClassVar[bool] = False
+    """Whether no value below here may be repeated in a message."""
+
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Keys that people expect here, and what to write instead."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_null(value, info)
+
+
+def refuse_null(value: Any, info: ValidationInfo) -> Any:
+    """The value, unless it is none; a hole that `parse_partly` made is let through."""
+    if value is None and not (info.context and info.context.get(HOLES)):
+        raise complaint("has no value; write one or remove it")
+    return value
+
+
+def complaint(message: str) -> PydanticCustomError:
+    """An error to raise in a validator whose message is the whole sentence."""
+    return PydanticCustomError(_COMPLAINT, "{message}", {"message": message})
+
+
+def show(value: Any) -> str:
+    """A bad value as a message may repeat it: short, on one line, as YAML names it."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= ECHO_LIMIT else f"{value[: ECHO_LIMIT - 1]}…")
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        text = str(value)
+        return text if len(text) <= ECHO_LIMIT else f"{text[: ECHO_LIMIT - 1]}…"
+    return kind_of(value)
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words, without repeating it."""
+    if isinstance(value, bool):
+        return "a YAML boolean (as yes, no, on, off, true and false are)"
+    if isinstance(value, int | float):
+        return "a number"
+    return {str: "text", dict: "a mapping", list: "a list"}.get(type(value), "nothing")
+
+
+def path_of(loc: Loc) -> str:
+    """A place as a reader writes it: `sites[0].labels.staff`."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif _WORD.fullmatch(part) and len(part) <= ECHO_LIMIT:
+            path += f".{part}" if path else part
+        else:
+            path += f"[{show(part)}]"
+    return path
+
+
+def explain(error: ErrorDetails, model: type[BaseModel], loc: Loc) -> tuple[Loc, str]:
+    """Say one error of `model` in words; `loc` is its place in the file. Also where to point: not into a secret."""
+    hushed, owner, field = _look_up(model, loc)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(loc, owner, hushed=hushed)
+    if kind == "missing":
+        example = (field.examples or [None])[0] if field is not None else None
+        return loc, "is missing; add it" + (f", for example {loc[-1]}: {example}" if example else "")
+    if kind == _COMPLAINT:
+        return loc, str(error.get("ctx", {}).get("message", error["msg"]))
+    say = _SAYINGS.get(kind)
+    if say is not None:
+        return loc, say(error, "this" if hushed else show(error["input"]))
+    return loc, "is not valid" if hushed else error["msg"].removeprefix("Value error, ")
+
+
+def _ctx(error: ErrorDetails, key: str) -> Any:
+    return error.get("ctx", {}).get(key)
+
+
+def _wanted(error: ErrorDetails, wanted: str) -> str:
+    return f"{kind_of(error['input'])} where {wanted}"
+
+
+def _number(error: ErrorDetails, shown: str, wanted: str) -> str:
+    value = error["input"]
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII):
+        return f"{shown} is text; write it without quotes"
+    return f"{shown} is not {wanted}"
+
+
+_SAYINGS: Final[dict[str, Callable[[ErrorDetails, str], str]]] = {
+    "string_type": lambda e, _: _wanted(e, "text is wanted; ")
+    + ("put it in quotes" if isinstance(e["input"], int | float) else "write text"),
+    "list_type": lambda e, _: _wanted(e, "a list is wanted; write [one, two] or lines that start with `- `"),
+    "dict_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
+    "model_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
+    "model_attributes_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
+    "bool_type": lambda _, shown: f"{shown} is not a boolean; write true or false without quotes",
+    "int_type": lambda e, shown: _number(e, shown, "a whole number; write one such as 5"),
+    "int_from_float": lambda e, shown: _number(e, shown, "a whole number; write one such as 5"),
+    "float_type": lambda e, shown: _number(e, shown, "a number; write one such as 2.5"),
+    "finite_number": lambda e, shown: _number(e, shown, "a number; write one such as 2.5"),
+    "greater_than_equal": lambda e, shown: f"{shown} is too small; write {_ctx(e, 'ge')} or more",
+    "greater_than": lambda e, shown: f"{shown} is too small; write more than {_ctx(e, 'gt')}",
+    "less_than_equal": lambda e, shown: f"{shown} is too large; write {_ctx(e, 'le')} or less",
+    "less_than": lambda e, shown: f"{shown} is too large; write less than {_ctx(e, 'lt')}",
+    "too_short": lambda _, __: "is empty; write at least one entry",
+    "string_too_short": lambda _, __: "is empty; write some text or remove the key",
+    "string_too_long": lambda e, _: (
+        f"has {len(e['input'])} characters; {_ctx(e, 'max_length')} are the most allowed"
+    ),
+    "literal_error": lambda e, shown: f"{shown} is not known here; write {_ctx(e, 'expected')}",
+    "enum": lambda e, shown: f"{shown} is not known here; write {_ctx(e, 'expected')}",
+}
+
+
+def _unknown_key(loc: Loc, owner: type[BaseModel] | None, *, hushed: bool) -> tuple[Loc, str]:
+    key = str(loc[-1])
+    if isinstance(owner, type) and issubclass(owner, StrictModel) and key in owner.refused:
+        return loc, owner.refused[key]
+    known = list(_keys(owner)) if owner is not None else []
+    near = get_close_matches(key, known, n=1)
+    if near:
+        return loc, f"unknown key; did you mean {near[0]}?"
+    listed = f"; the keys here are {', '.join(known)}" if known else "; remove it"
+    # `{client_secret:abc}` without the space is one key: where secrets live, strange keys are not repeated.
+    return (loc[:-1] if hushed else loc), f"unknown key{' in it' if hushed else ''}{listed}"
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _look_up(model: type[BaseModel], loc: Loc) -> tuple[bool, type[BaseModel] | None, FieldInfo | None]:
+    """Whether `loc` is confidential, the model that owns its last part, and that part's field."""
+    kind: Any = model
+    hushed, owner, field = False, None, None
+    for part in loc:
+        owner = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        kind, field = _step(kind, part)
+        hushed = hushed or getattr(owner, "confidential", False) or getattr(kind, "confidential", False)
+    return hushed, owner, field
+
+
+def _step(kind: Any, part: str | int) -> tuple[Any, FieldInfo | None]:
+    if isinstance(kind, type) and issubclass(kind, RootModel):
+        kind = _bare(kind.model_fields["root"].annotation)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = _keys(kind).get(str(part))
+        return (_bare(field.annotation), field) if field is not None else (None, None)
+    arguments = get_args(kind)
+    if isinstance(part, int):
+        return (_bare(arguments[0]) if arguments else None), None
+    return (_bare(arguments[-1]) if get_origin(kind) is dict else None), None
+
+
+def _bare(kind: Any) -> Any:
+    """A type without its annotations and without its None."""
+    while get_origin(kind) in (Annotated, Union, types.UnionType):
+        arguments = get_args(kind)
+        if get_origin(kind) is Annotated:
+            kind = arguments[0]
+        else:
+            kind = next(each for each in arguments if each is not types.NoneType)
+    return kind

@@ -1,0 +1,129 @@
+"""The process's own instruments, on a registry of their own: histograms, counts, the build, the process."""
+
+import platform
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+
+from monitor import __version__
+from monitor.metrics.exposition import Dialect
+from monitor.metrics.families import BY_NAME
+
+MissReason = Literal["overrun", "overlap"]
+
+_MISS_REASONS: Final = ("overrun", "overlap")
+_FIELDS: Final = ("status", "errorReason", "calendarType")
+_REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ENCODERS: Final = {
+    Dialect.TEXT: choose_encoder("")[0],
+    Dialect.OPENMETRICS: choose_encoder("application/openmetrics-text")[0],
+}
+
+
+class Telemetry:
+    """Counts what the process does; each method is named after what happened."""
+
+    def __init__(self, *, shard_ordinal: int = 0, total_shards: int = 1) -> None:
+        self._registry = _Registry()
+        self._requests = self._histogram("wix_calendar_api_request_duration_seconds", _REQUEST_BUCKETS)
+        self._lags = self._histogram("wix_calendar_monitor_poll_lag_seconds", _LAG_BUCKETS)
+        self._missed = self._counter("wix_calendar_monitor_polls_missed_total", _MISS_REASONS)
+        self._unrecognized = self._counter("wix_calendar_monitor_unrecognized_values_total", _FIELDS)
+        self._store_failures = self._counter("wix_calendar_monitor_store_failures_total")
+        self._tick = _Late("wix_calendar_monitor_last_tick_timestamp_seconds", self._registry)
+        self._loaded = _Late("wix_calendar_monitor_config_last_reload_successful", self._registry)
+        self._loaded_at = _Late(
+            "wix_calendar_monitor_config_last_reload_success_timestamp_seconds", self._registry
+        )
+        self._gauge("wix_calendar_monitor_build_info").labels(__version__, platform.python_version()).set(1)
+        self._gauge("wix_calendar_monitor_shard_ordinal").set(shard_ordinal)
+        self._gauge("wix_calendar_monitor_total_shards").set(total_shards)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def request_took(self, seconds: float) -> None:
+        """One HTTP request to Wix ended, with or without an answer, after so many seconds."""
+        self._requests.observe(seconds)
+
+    def poll_lagged(self, seconds: float) -> None:
+        """A poll was started so many seconds after its due instant."""
+        self._lags.observe(seconds)
+
+    def poll_missed(self, reason: MissReason) -> None:
+        """A poll was due and is not going to be started."""
+        self._missed.labels(reason).inc()
+
+    def ticked(self, wall_seconds: float) -> None:
+        """The scheduler is alive; seconds since 1970 on the machine's clock."""
+        self._tick.set(wall_seconds)
+
+    def value_unrecognized(self, field: str) -> None:
+        """Wix used a word in this field of the answer that this version does not know."""
+        self._unrecognized.labels(field).inc()
+
+    def config_reloaded(self, wall_seconds: float) -> None:
+        """A configuration came into force, the first one too; seconds since 1970 on the machine's clock."""
+        self._loaded.set(1)
+        self._loaded_at.set(wall_seconds)
+
+    def config_reload_failed(self) -> None:
+        """A configuration was refused."""
+        self._loaded.set(0)
+
+    def store_failed(self) -> None:
+        """The state store could not be read or written."""
+        self._store_failures.inc()
+
+    def render(self, dialect: Dialect) -> bytes:
+        """The families of this process, without the line that ends an OpenMetrics page."""
+        return _ENCODERS[dialect](self._registry).removesuffix(b"# EOF\n")
+
+    def _histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, BY_NAME[name].help, registry=self._registry, buckets=buckets)
+
+    def _counter(self, name: str, known: tuple[str, ...] = ()) -> Counter:
+        family = BY_NAME[name]
+        counter = Counter(name, family.help, family.labels, registry=self._registry)
+        for value in known:  # a series that starts at 0 lets increase() see its first step
+            counter.labels(value)
+        return counter
+
+    def _gauge(self, name: str) -> Gauge:
+        family = BY_NAME[name]
+        return Gauge(name, family.help, family.labels, registry=self._registry)
+
+
+class _Late:
+    """A gauge that is absent before its first value, where the library's would say 0."""
+
+    def __init__(self, name: str, registry: CollectorRegistry) -> None:
+        self._gauge = Gauge(name, BY_NAME[name].help, registry=None)
+        self._registry: CollectorRegistry | None = registry
+
+    def set(self, value: float) -> None:
+        self._gauge.set(value)
+        if self._registry is not None:
+            self._registry.register(self._gauge)
+            self._registry = None
+
+
+class _Registry(CollectorRegistry):
+    """A registry without `_created` series; the library's own switch would be one for the whole process."""
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric

@@ -1,0 +1,125 @@
+"""`poll`: one poll now, through the daemon's own code path, with everything shown that is no secret."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from monitor.clock import Clock
+from monitor.config import Settings, SiteSettings
+from monitor.core.machine import advance
+from monitor.core.model import Answer, Connection, ConnectionState, NotFound, Observation, PollFailed
+from monitor.errors import WithheldError
+from monitor.logs import Redactor
+from monitor.metrics.exposition import Dialect, slices
+from monitor.metrics.snapshot import Snapshot
+from monitor.wix.client import Api, Exchange
+from monitor.wix.pace import Slots
+from monitor.wix.site import connect_site
+
+_SECRET_HEADERS: Final = frozenset({"authorization"})
+_SECRET_WORDS: Final = ("email", "token", "secret", "password")
+_TEXT_SHOWN: Final = 500
+
+
+class Verdict(IntEnum):
+    """What the one poll says, as an exit code."""
+
+    HEALTHY = 0
+    UNHEALTHY = 1
+    COULD_NOT_ASK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    observation: Observation
+    state: ConnectionState
+
+
+async def poll_once(
+    settings: Settings, site: SiteSettings, connection: Connection, clock: Clock, say: Callable[[str], None]
+) -> Verdict:
+    """Poll one connection and say what was sent, what came back and what it means; writes no state."""
+    redactor = Redactor()
+    say(
+        "This spends one or two requests of the reserve between the site's budget "
+        f"({site.requests_per_minute} a minute) and Wix's 200; the daemon, if it runs, does not count them."
+    )
+    api = Api(settings.api, clock, lambda _: None, lambda seen: say(redactor.clean(_show(seen))))
+    await api.open()
+    client = connect_site(site, api, Slots(1), clock, hide=redactor.hide, on_renewed=lambda: None)
+    try:
+        observation = await client.get_connection(connection.id, on_started=lambda: None)
+    except WithheldError:
+        observation = None
+    finally:
+        await client.close()
+        await api.close()
+    if observation is None:
+        say("observation  none: Wix told the site to wait")
+        return Verdict.COULD_NOT_ASK
+    now = clock.now()
+    state = advance(connection, ConnectionState(watched_since=now), observation, now).state
+    say(redactor.clean(f"observation  {_describe(observation)}"))
+    verdict, words = _judge(connection, _Told(observation, state))
+    say(f"verdict      {words}")
+    snapshot = Snapshot(
+        now=now, correction=clock.wall(now) - now, connections=[(connection, state)], sites=[]
+    )
+    say("\nseries it would expose:")
+    page = b"".join(slices(snapshot, Dialect.TEXT)).decode()
+    say("\n".join(line for line in page.splitlines() if not line.startswith("#")))
+    return verdict
+
+
+def _judge(connection: Connection, told: _Told) -> tuple[Verdict, str]:
+    if isinstance(told.observation, PollFailed):
+        return Verdict.COULD_NOT_ASK, "could not ask: nothing is known of the calendar by this"
+    if told.state.status is None:
+        needed = connection.policy.not_found_confirmations
+        return Verdict.UNHEALTHY, f"unconfirmed: the daemon believes a 404 at the {needed}. in a row"
+    if told.state.is_healthy(connection.policy):
+        return Verdict.HEALTHY, "healthy"
+    return Verdict.UNHEALTHY, "unhealthy"
+
+
+def _describe(observation: Observation) -> str:
+    kind = "not found" if isinstance(observation, NotFound) else type(observation).__name__.lower()
+    facts = {k: v for k, v in msgspec.structs.asdict(observation).items() if v not in (None, "", (), False)}
+    return f"{kind}  " + "  ".join(f"{key}={value}" for key, value in facts.items())
+
+
+def _show(seen: Exchange) -> str:
+    lines = [f"\n> {seen.method} {seen.url}"]
+    for name, value in seen.headers.items():
+        lines.append(f"> {name}: {'[REDACTED]' if name.lower() in _SECRET_HEADERS else value}")
+    millis = round(seen.seconds * 1000)
+    if isinstance(seen.answer, Answer):
+        lines.append(f"< {seen.answer.http_status} in {millis} ms")
+        if seen.answer.request_id:
+            lines.append(f"< x-wix-request-id: {seen.answer.request_id}")
+        lines.append(_show_body(seen.answer.body))
+    else:
+        lines.append(f"< no answer after {millis} ms: {seen.answer.reason}: {seen.answer.detail}")
+    return "\n".join(lines) + "\n"
+
+
+def _show_body(body: bytes) -> str:
+    try:
+        return json.dumps(_blot(json.loads(body)), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = body[:_TEXT_SHOWN].decode(errors="replace")
+        return f"{len(body)} bytes that are no JSON, beginning: {text!r}"
+
+
+def _blot(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "[REDACTED]" if _is_secret(key) else _blot(item) for key, item in value.items()}
+    return [_blot(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in _SECRET_WORDS)

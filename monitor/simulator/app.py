@@ -1,0 +1,150 @@
+"""The stand-in as a server: started, stopped and steered from outside."""
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from aiohttp import web
+
+from monitor.errors import CannotStartError
+from monitor.simulator.by_hand import PREFIX, Desk
+from monitor.simulator.record import Record
+from monitor.simulator.scenario import Endpoint, Fault, FaultWindow, Scenario
+from monitor.simulator.watch import Watch
+from monitor.simulator.wix import Wix
+from monitor.simulator.world import Shown
+
+_PATIENCE: Final = 1.0  # seconds a stop waits for what it could not cut off; nothing is known to need it
+
+
+class Simulator:
+    """Stands in for Wix on a real socket; `clock` (monotonic seconds) moves the scenario along.
+
+    Delays and pauses on the wire take real time, whatever the clock. The scenario begins at the first
+    start; a simulator that was stopped may be started again and goes on with all it knows.
+    """
+
+    def __init__(self, scenario: Scenario, clock: Callable[[], float] = time.monotonic) -> None:
+        self.base_url = ""
+        self._watch = Watch(clock)
+        self._wix = Wix(scenario, self._watch)
+        self._desk = Desk(self._wix, self._watch)
+        self._runner: web.AppRunner | None = None
+        self._under_way: set[web.Request] = set()
+
+    @property
+    def record(self) -> Record:
+        """What was asked and answered so far."""
+        return self._wix.record
+
+    async def start(
+        self, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
+    ) -> str:
+        """Listen, on a free port unless one is given; the base URL. Raises CannotStartError."""
+        runner = web.AppRunner(
+            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_PATIENCE
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise CannotStartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        self._runner = runner
+        self._watch.begin()
+        scheme = "http" if ssl_context is None else "https"
+        self.base_url = f"{scheme}://{_in_url(host)}:{runner.addresses[0][1]}"
+        return self.base_url
+
+    async def stop(self) -> None:
+        """Stop listening and cut off what is under way; a second stop does nothing."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        if self._runner is None:
+            await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def set_status(
+        self, connection_id: str, status: str | None, reason: str | None = None, *, site: str | None = None
+    ) -> None:
+        """Show this from now on, whatever the script says; raises KeyError where there is no such id."""
+        if not self._wix.world.set_shown(connection_id, Shown(status, reason), site):
+            raise KeyError(connection_id)
+
+    def follow_script(self, connection_id: str, *, site: str | None = None) -> None:
+        """Undo set_status; raises KeyError where there is no such id."""
+        if not self._wix.world.set_shown(connection_id, None, site):
+            raise KeyError(connection_id)
+
+    def set_fault(
+        self,
+        fault: Fault | str | Mapping[str, Any] | None,
+        connections: Iterable[str] | None = None,
+        *,
+        sites: Iterable[str] | None = None,
+        endpoint: Endpoint | Literal["any"] | None = None,
+    ) -> None:
+        """Meet requests with this fault from now on, written as in the file; all requests by default.
+
+        None ends what was set for exactly these connections and sites, or everything where none is named.
+        The fault set last goes first. Raises pydantic's ValidationError where there is no such fault.
+        """
+        whose = {"connections": tuple(connections or ()), "sites": tuple(sites or ())}
+        if fault is None:
+            self._wix.world.clear_faults(**whose)
+        else:
+            window = FaultWindow.model_validate({"fault": fault, "endpoint": endpoint, **whose})
+            self._wix.world.set_fault(window)
+
+    def revoke_tokens(self, site: str | None = None) -> int:
+        """End the access tokens of a site, or all of them; how many."""
+        return self._wix.gate.revoke(site)
+
+    def _application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.on_response_prepare.append(self._sign)
+        app.on_shutdown.append(self._cut_off)
+        return app
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self._under_way.add(request)  # held, so that a stop can cut it off
+        try:
+            if request.rel_url.raw_path.startswith(PREFIX):
+                return await self._desk.answer(request)
+            return await self._wix.answer(request)
+        finally:
+            self._under_way.discard(request)
+
+    async def _sign(self, _: web.Request, response: web.StreamResponse) -> None:
+        number = f"{secrets.randbelow(10**18):018}"
+        response.headers["x-wix-request-id"] = f"{self._watch.now().timestamp():.0f}.{number}"
+
+    async def _cut_off(self, _: web.Application) -> None:
+        for request in self._under_way:
+            if request.transport is not None:
+                request.transport.abort()
+
+
+async def run(scenario: Scenario, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until cancelled; `announce` is told the base URL once it listens. Raises CannotStartError."""
+    simulator = Simulator(scenario)
+    announce(await simulator.start(host, port))
+    async with simulator:
+        await asyncio.Event().wait()
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

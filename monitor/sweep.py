@@ -1,0 +1,266 @@
+"""One site's sweep: every connection polled once an interval, in phase, never twice at a time.
+
+A tick takes what comes due before the one after next and arms a timer for each, so that a poll starts at its
+own instant however coarse the ticks are, and a late tick delays nothing. All times here are monotonic
+seconds, but for `now`, which is read once a poll from the steady clock.
+"""
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from enum import Enum
+from itertools import count
+from typing import Final, NamedTuple
+
+from monitor.clock import Clock
+from monitor.core.effects import Transition
+from monitor.core.machine import advance
+from monitor.core.model import Connection, ConnectionState
+from monitor.core.plan import in_phase_order, seconds_to_first
+from monitor.errors import WithheldError
+from monitor.metrics.snapshot import SiteSnapshot
+from monitor.metrics.telemetry import Telemetry
+from monitor.report import Reporter
+from monitor.store import Store
+from monitor.tasks import TaskBag
+from monitor.wix.client import WixClient
+
+SHORTEST_TICK: Final = timedelta(seconds=1)
+LONGEST_TICK: Final = timedelta(seconds=5)
+_TICKS_AHEAD: Final = 2
+_SHORTEST_WAIT: Final = 0.5  # seconds before a trial, so that one which dies of a defect is no hot loop
+
+
+class _Stage(Enum):
+    IDLE = "idle"
+    WAITING = "waiting"  # due, held back by the pace
+    ASKING = "asking"  # a request is on its way, or its answer is being booked
+
+
+class Watched:
+    """One connection under watch: who it is, what we know, and whether it is being polled."""
+
+    __slots__ = ("connection", "due", "extra", "stage", "state", "task")
+
+    def __init__(self, connection: Connection, state: ConnectionState) -> None:
+        self.connection = connection
+        self.state = state
+        self.stage = _Stage.IDLE
+        self.due = 0.0
+        self.extra = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Due(NamedTuple):
+    at: float
+    order: int
+    watched: Watched
+    extra: bool
+
+
+class Sweep:
+    """Polls one site's connections; the scheduler ticks it."""
+
+    def __init__(
+        self,
+        connections: Iterable[Connection],
+        client: WixClient,
+        store: Store,
+        reporter: Reporter,
+        telemetry: Telemetry,
+        clock: Clock,
+        on_crash: Callable[[Connection, Exception], None],
+        on_task_error: Callable[[BaseException], None],
+    ) -> None:
+        self.pace = client.pace
+        self.tick_period = min(max(self.pace.site.interval / 2, SHORTEST_TICK), LONGEST_TICK)
+        self._interval = self.pace.site.interval.total_seconds()
+        self._client = client
+        self._store = store
+        self._reporter = reporter
+        self._telemetry = telemetry
+        self._clock = clock
+        self._on_crash = on_crash
+        self._tasks = TaskBag(on_task_error)
+        now = clock.now()
+        self.watched = [
+            Watched(each, store.load(each) or ConnectionState(watched_since=now)) for each in connections
+        ]
+        self._order = count()
+        self._agenda: list[_Due] = []
+        self._horizon = -math.inf
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._trial_timer: asyncio.TimerHandle | None = None
+        self._trying = False
+        self._walk = 0
+        self._stopped = False
+
+    def start(self) -> None:
+        """Put each connection at its phase."""
+        now = self._clock.monotonic()
+        epoch = self._clock.wall(self._clock.now()).timestamp()
+        by_id = {watched.connection.id: watched for watched in self.watched}
+        for rank, connection_id in enumerate(in_phase_order(by_id)):
+            wait = seconds_to_first(epoch, self.pace.site.interval, rank, len(by_id))
+            self._push(now + wait, by_id[connection_id])
+
+    def tick(self) -> None:
+        """Arm what comes due soon."""
+        if self._stopped:
+            return
+        self._horizon = self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds()
+        while self._agenda and self._agenda[0].at <= self._horizon:
+            self._arm(heapq.heappop(self._agenda))
+
+    def snapshot(self, *, maintenance: bool) -> SiteSnapshot:
+        """The site as `/metrics` shows it."""
+        state = self.pace.state
+        down = state.outage
+        return SiteSnapshot(
+            name=self.pace.site.name,
+            up=False if down is not None else (True if state.answered else None),
+            down_reason=down.reason if down is not None else None,
+            requests=self.pace.requests,
+            failures=self.pace.failures,
+            requests_per_minute=self.pace.requests_per_minute,
+            throttled_seconds=self.pace.throttled_seconds,
+            breaker_open=down is not None,
+            maintenance=maintenance,
+            connections=len(self.watched),
+        )
+
+    async def drain(self, limit: float) -> int:
+        """Start nothing more, let answers under way arrive; how many were cut off after `limit` seconds."""
+        self._stopped = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._trial_timer is not None:
+            self._trial_timer.cancel()
+        for watched in self.watched:
+            if watched.stage is _Stage.WAITING and watched.task is not None:
+                watched.task.cancel()
+        cut = await self._tasks.drain(limit)
+        await self._client.close()
+        return cut
+
+    def _push(self, at: float, watched: Watched, *, extra: bool = False) -> None:
+        due = _Due(at, next(self._order), watched, extra)
+        if at <= self._horizon:
+            self._arm(due)
+        else:
+            heapq.heappush(self._agenda, due)
+
+    def _arm(self, due: _Due) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            self._fall_due(due)
+
+        timer = loop.call_later(max(due.at - self._clock.monotonic(), 0.0), fire)
+        self._timers.add(timer)
+
+    def _fall_due(self, due: _Due) -> None:
+        if due.extra:
+            due.watched.extra = False
+            if due.watched.stage is _Stage.IDLE and self.pace.spare(self._regulars_a_minute()):
+                self._begin(due.watched, due.at)
+            return
+        at = self._skip_what_passed(due)
+        self._push(at + self._interval, due.watched)
+        if self.pace.state.may_ask(self._clock.now()):
+            self._begin_regular(due.watched, at)
+
+    def _skip_what_passed(self, due: _Due) -> float:
+        """The newest due instant that has come; those a stalled loop ran over are missed."""
+        passed = int(max(self._clock.monotonic() - due.at, 0.0) / self._interval)
+        if passed and self.pace.state.may_ask(self._clock.now()):
+            self._telemetry.poll_missed("overrun", passed)
+        return due.at + passed * self._interval
+
+    def _begin_regular(self, watched: Watched, at: float) -> None:
+        if watched.stage is _Stage.ASKING:
+            self._telemetry.poll_missed("overlap")
+        elif watched.stage is _Stage.WAITING:
+            self._telemetry.poll_missed("overrun")
+            watched.due = at
+        else:
+            self._begin(watched, at)
+
+    def _begin(self, watched: Watched, at: float, *, trial: bool = False) -> None:
+        watched.stage = _Stage.WAITING
+        watched.due = at
+        watched.task = self._tasks.start(self._guarded(watched, trial=trial))
+
+    async def _guarded(self, watched: Watched, *, trial: bool) -> None:
+        """One poll; whatever goes wrong in it stays in it."""
+        try:
+            await self._poll(watched, trial=trial)
+        except WithheldError:
+            pass
+        except Exception as error:  # noqa: BLE001  a defect met by one poll must not end the others
+            self._on_crash(watched.connection, error)
+        finally:
+            watched.stage = _Stage.IDLE
+            watched.task = None
+            self._trying = self._trying and not trial
+            self._plan_trial()
+
+    async def _poll(self, watched: Watched, *, trial: bool) -> None:
+        def started() -> None:
+            watched.stage = _Stage.ASKING
+            self._telemetry.poll_lagged(max(self._clock.monotonic() - watched.due, 0.0))
+
+        observation = await self._client.get_connection(
+            watched.connection.id, on_started=started, trial=trial
+        )
+        watched.stage = _Stage.ASKING
+        now = self._clock.now()
+        site_effects = self.pace.settle(observation, now, trial=trial)
+        up = self.pace.state.outage is None
+        step = advance(watched.connection, watched.state, observation, now, site_up=up)
+        transitions = [effect for effect in step.effects if isinstance(effect, Transition)]
+        await self._store.commit(watched.connection, step.state, transitions)
+        watched.state = step.state
+        self._reporter.emit(site_effects)
+        self._reporter.emit(step.effects)
+        if transitions:
+            await self._store.mark_announced(transitions)
+        self._look_sooner(watched)
+
+    def _look_sooner(self, watched: Watched) -> None:
+        policy = watched.connection.policy
+        if watched.extra or policy.unsettled_interval >= policy.interval or self._stopped:
+            return
+        if watched.state.is_unsettled(policy, self._clock.now()):
+            watched.extra = True
+            soon = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
+            self._push(soon, watched, extra=True)
+
+    def _regulars_a_minute(self) -> int:
+        return int(len(self.watched) * 60 / self._interval) + 1
+
+    def _plan_trial(self) -> None:
+        """While the site is down, one poll per back-off, by another connection each time."""
+        outage = self.pace.state.outage
+        if self._trial_timer is not None:
+            self._trial_timer.cancel()
+            self._trial_timer = None
+        if outage is None or self._trying or self._stopped:
+            return
+        at = max(outage.trial_at, self.pace.state.wait_until or outage.trial_at)
+        wait = max((at - self._clock.now()).total_seconds(), _SHORTEST_WAIT)
+        self._trial_timer = asyncio.get_running_loop().call_later(wait, self._try)
+
+    def _try(self) -> None:
+        self._trial_timer = None
+        for _ in self.watched:
+            self._walk = (self._walk + 1) % len(self.watched)
+            watched = self.watched[self._walk]
+            if watched.stage is _Stage.IDLE:
+                self._trying = True
+                self._begin(watched, self._clock.monotonic(), trial=True)
+                return
+        # every connection has a poll in flight: the end of any of them plans the trial anew

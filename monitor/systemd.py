@@ -1,0 +1,52 @@
+"""sd_notify(3): one datagram tells systemd how we are; nothing happens where no one listens.
+
+The protocol is small and stable; the libraries for it are unmaintained or bring libsystemd along.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Speaks to the socket that `$NOTIFY_SOCKET` names: a path, or an abstract name after `@`."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self.watchdog_seconds = _watchdog_seconds(environ)
+
+    def ready(self, status: str) -> None:
+        """The service is up."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def status(self, text: str) -> None:
+        """The line that `systemctl status` shows."""
+        self._send(f"STATUS={text}")
+
+    def alive(self) -> None:
+        """Feed the watchdog."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """The service is on its way down."""
+        self._send("STOPPING=1", "STATUS=stopping")
+
+    def _send(self, *lines: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.sendto("\n".join(lines).encode(), self._address)
+            except OSError:  # a manager that is gone must not take the service with it
+                return
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Seconds within which the watchdog wants food, None where there is none (sd_watchdog_enabled(3))."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        return int(environ.get("WATCHDOG_USEC", "")) / 1e6 or None
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The daemon's own HTTP: metrics and health, for Prometheus, systemd's friends and people."""

@@ -1,0 +1,1 @@
+"""The only outgoing HTTP: what we ask Wix, with which credential, and how fast."""

@@ -1,0 +1,163 @@
+"""A site's pace: may a request be sent now, and what has been sent so far.
+
+The budget is exact. A request may reach Wix at any instant between its start and its end, so it leaves the
+window 60 s after its end. Whatever rolling minute one picks, each of its requests was still in the window
+when the last of them was started: never more than `requests_per_minute`, tokens, retries and trials
+included. (A token bucket starts full and sends almost twice its rate in the first minute.)
+
+Slots keep sites apart: a site has at most 8 requests in flight, and the sites whose last poll failed share
+half of all slots, so that those that hang cannot hold up those that answer.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Final
+
+from monitor.clock import Clock
+from monitor.core.effects import Effect
+from monitor.core.model import FailureReason, Observation, PollFailed
+from monitor.core.site import Site, SiteState, advance_site
+from monitor.errors import WithheldError
+
+WINDOW: Final = 60.0
+"""Seconds of the rolling window."""
+
+SITE_SLOTS: Final = 8
+"""Requests of one site in flight at a time."""
+
+
+class Slots:
+    """The whole process's requests in flight; the doubtful ones, together, get half."""
+
+    def __init__(self, total: int) -> None:
+        self._all = asyncio.Semaphore(total)
+        self._doubtful = asyncio.Semaphore(max(total // 2, 1))
+
+    @asynccontextmanager
+    async def take(self, *, doubtful: bool) -> AsyncIterator[None]:
+        """Hold one slot."""
+        if doubtful:
+            async with self._doubtful, self._all:
+                yield
+        else:
+            async with self._all:
+                yield
+
+
+class Budget:
+    """Counts the requests of a rolling window; seconds are monotonic."""
+
+    def __init__(self, requests_per_minute: int) -> None:
+        self._limit = requests_per_minute
+        self._in_flight = 0
+        self._ended: deque[float] = deque()
+
+    def free(self, now: float) -> int:
+        """How many requests may be started at once."""
+        while self._ended and self._ended[0] <= now - WINDOW:
+            self._ended.popleft()
+        return self._limit - self._in_flight - len(self._ended)
+
+    def seconds_to_free(self, now: float) -> float:
+        """How long until one may be started; a whole window where only requests in flight are in the way."""
+        if self.free(now) > 0:
+            return 0.0
+        return self._ended[0] + WINDOW - now if self._ended else WINDOW
+
+    def started(self) -> None:
+        """A request is on its way."""
+        self._in_flight += 1
+
+    def ended(self, now: float) -> None:
+        """A request has ended, however."""
+        self._in_flight -= 1
+        self._ended.append(now)
+
+
+class Pace:
+    """Everything that holds a site's requests back: its breaker, Retry-After, budget and slots."""
+
+    def __init__(
+        self, site: Site, requests_per_minute: int, slots: Slots, clock: Clock, jitter: Callable[[], float]
+    ) -> None:
+        self.site = site
+        self.state = SiteState()
+        self.requests_per_minute = requests_per_minute
+        self.requests = 0
+        self.failures: Counter[FailureReason] = Counter()
+        self._throttled = 0.0
+        self._budget = Budget(requests_per_minute)
+        self._slots = slots
+        self._clock = clock
+        self._jitter = jitter
+        self._site_slots = asyncio.Semaphore(SITE_SLOTS)
+        self._gate = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._doubtful = False
+
+    @asynccontextmanager
+    async def request(self, *, trial: bool = False) -> AsyncIterator[None]:
+        """Wait for leave to send one request, and hold it while the request lasts.
+
+        Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait.
+        """
+        self._check(trial=trial)
+        async with self._site_slots:
+            async with self._gate:
+                await self._wait_for_budget(trial=trial)
+                slot = self._slots.take(doubtful=self._doubtful)
+                await slot.__aenter__()
+                self._budget.started()
+            self.requests += 1
+            try:
+                self._check(trial=trial)
+                yield
+            finally:
+                self._budget.ended(self._clock.monotonic())
+                await slot.__aexit__(None, None, None)
+                self._changed.set()
+
+    def settle(self, observation: Observation, now: datetime, *, trial: bool) -> tuple[Effect, ...]:
+        """Book what a poll told about the site; what is to be announced."""
+        self._doubtful = isinstance(observation, PollFailed)
+        before = self.state
+        self.state, effects = advance_site(
+            self.site, before, observation, now, trial=trial, jitter=self._jitter()
+        )
+        if self.state.wait_until is not None and self.state.wait_until != before.wait_until:
+            self._throttled += (self.state.wait_until - max(before.wait_until or now, now)).total_seconds()
+        self._changed.set()
+        return effects
+
+    def failed(self, reason: FailureReason) -> None:
+        """Count a request that failed."""
+        self.failures[reason] += 1
+
+    def spare(self, reserve: int) -> bool:
+        """Whether the budget has room for an extra request and keeps `reserve` for the regular ones."""
+        return self._budget.free(self._clock.monotonic()) > reserve
+
+    @property
+    def throttled_seconds(self) -> float:
+        """Seconds in which the budget or a Retry-After held the site back."""
+        return self._throttled
+
+    def _check(self, *, trial: bool) -> None:
+        now = self._clock.now()
+        if self.state.must_wait(now) or (self.state.outage is not None and not trial):
+            raise WithheldError(self.site.name)
+
+    async def _wait_for_budget(self, *, trial: bool) -> None:
+        self._check(trial=trial)
+        began = self._clock.monotonic()
+        while (seconds := self._budget.seconds_to_free(self._clock.monotonic())) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+            self._throttled += self._clock.monotonic() - began
+            began = self._clock.monotonic()
+            self._check(trial=trial)

@@ -1,0 +1,30 @@
+"""Putting a site's way to Wix together: its pace and its client, over the shared session and slots."""
+
+import random
+from collections.abc import Callable
+
+from monitor.clock import Clock
+from monitor.config import SiteSettings
+from monitor.core.site import Site
+from monitor.wix.client import Api, WixClient
+from monitor.wix.pace import Pace, Slots
+
+
+def connect_site(
+    settings: SiteSettings,
+    api: Api,
+    slots: Slots,
+    clock: Clock,
+    *,
+    hide: Callable[[str], None],
+    on_renewed: Callable[[], None],
+) -> WixClient:
+    """The client of one site; nothing is sent yet."""
+    site = Site(
+        name=settings.name,
+        interval=settings.interval_in_force,
+        breaker_failures=settings.breaker_failures,
+        connections=len(settings.connections),
+    )
+    pace = Pace(site, settings.requests_per_minute, slots, clock, lambda: random.uniform(-1, 1))  # noqa: S311
+    return WixClient(api, pace, clock, settings.credential, hide, on_renewed)
