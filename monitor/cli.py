@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -31,7 +33,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _AddressType(click.ParamType):
+class _AddressType(click.ParamType[Address]):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
@@ -157,7 +159,7 @@ def simulate(scenario_file: Path, listen: Address) -> None:
         scenario = load_scenario(scenario_file)
     except ConfigError as error:
         _give_up(error)
-    _run(run_simulator(scenario, listen.host, listen.port, click.echo))
+    _run(_until_told(run_simulator(scenario, listen.host, listen.port, click.echo)))
 
 
 @cli.command()
@@ -165,6 +167,15 @@ def simulate(scenario_file: Path, listen: Address) -> None:
 def demo(web_listen_address: tuple[Address, ...]) -> None:
     """Run simulator and daemon together on a sample fleet; nothing to configure."""
     sys.exit(0 if _run(run_demo(web_listen_address, click.echo)) else 1)
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do this until it ends, or SIGTERM or SIGINT comes."""
+    task = asyncio.ensure_future(work)  # noqa: TID251  awaited here
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def main() -> None:
@@ -179,7 +190,7 @@ def _load(path: Path, *, check_secrets: bool = True) -> Loaded:
         _give_up(error)
 
 
-def _give_up(error: OperatorError) -> Any:
+def _give_up(error: OperatorError) -> NoReturn:
     click.echo(str(error), err=True)
     sys.exit(error.exit_code)
 
@@ -187,14 +198,18 @@ def _give_up(error: OperatorError) -> Any:
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run on uvloop where it is installed."""
     try:
-        from uvloop import new_event_loop  # noqa: PLC0415  an extra
-    except ImportError:
-        new_event_loop = None
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work)
     except OperatorError as error:
         _give_up(error)
-        raise
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415  an extra
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
+    return factory

@@ -8,7 +8,7 @@ feeds the watchdog only while the schedule ticks.
 import asyncio
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -37,6 +37,8 @@ from monitor.wix.site import connect_site
 
 DRAIN_SECONDS: Final = 7.0
 """How long a stop waits for answers under way; with all the rest it ends within 10 s."""
+
+Announce = Callable[[list[str]], None]
 
 _HEARTBEAT: Final = timedelta(seconds=1)
 _STATUS_EVERY: Final = 5  # heartbeats
@@ -96,11 +98,12 @@ class Service:
             on_task_error=self._task_failed,
         )
 
-    async def run(self, addresses: Sequence[Address], stop: asyncio.Event) -> bool:
+    async def run(self, addresses: Sequence[Address], stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
         counts = self._counts()
         self._log.info("monitor_started", version=__version__, **counts)
         urls = await self._start(addresses)
+        announce(urls)
         self._not_ready = None
         self._notifier.ready(self._status())
         self._log.info("monitor_ready", version=__version__, listening=urls, **counts)
@@ -219,11 +222,16 @@ class Service:
         self._failed.set()
 
 
-async def serve(settings: Settings, outside: Outside, addresses: Sequence[Address]) -> bool:
-    """Run the daemon until SIGTERM or SIGINT; False where a defect ended it. Raises CannotStartError."""
+async def serve(
+    settings: Settings, outside: Outside, addresses: Sequence[Address], announce: Announce = lambda _: None
+) -> bool:
+    """Run the daemon until SIGTERM or SIGINT; False where a defect ended it. Raises CannotStartError.
+
+    `announce` is told the URLs that answer, before anything else is.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: outside.log.warning("reload_not_offered", mend="restart"))
-    return await Service(settings, outside).run(addresses, stop)
+    return await Service(settings, outside).run(addresses, stop, announce)

@@ -8,8 +8,9 @@ seconds, but for `now`, which is read once a poll from the steady clock.
 import asyncio
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from itertools import count
 from typing import Final, NamedTuple
@@ -18,7 +19,7 @@ from monitor.clock import Clock
 from monitor.core.effects import Transition
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState
-from monitor.core.plan import in_phase_order, seconds_to_first
+from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
 from monitor.errors import WithheldError
 from monitor.metrics.snapshot import SiteSnapshot
 from monitor.metrics.telemetry import Telemetry
@@ -26,11 +27,12 @@ from monitor.report import Reporter
 from monitor.store import Store
 from monitor.tasks import TaskBag
 from monitor.wix.client import WixClient
+from monitor.wix.pace import WINDOW
 
 SHORTEST_TICK: Final = timedelta(seconds=1)
 LONGEST_TICK: Final = timedelta(seconds=5)
 _TICKS_AHEAD: Final = 2
-_SHORTEST_WAIT: Final = 0.5  # seconds before a trial, so that one which dies of a defect is no hot loop
+_SHORTEST_WAIT: Final = 0.5  # seconds before a trial, so that one which cannot be made is no hot loop
 
 
 class _Stage(Enum):
@@ -42,14 +44,14 @@ class _Stage(Enum):
 class Watched:
     """One connection under watch: who it is, what we know, and whether it is being polled."""
 
-    __slots__ = ("connection", "due", "extra", "stage", "state", "task")
+    __slots__ = ("connection", "due", "extra_at", "stage", "state", "task")
 
     def __init__(self, connection: Connection, state: ConnectionState) -> None:
         self.connection = connection
         self.state = state
         self.stage = _Stage.IDLE
         self.due = 0.0
-        self.extra = False
+        self.extra_at: float | None = None  # of the extra poll that is planned, if one is
         self.task: asyncio.Task[None] | None = None
 
 
@@ -94,16 +96,19 @@ class Sweep:
         self._timers: set[asyncio.TimerHandle] = set()
         self._trial_timer: asyncio.TimerHandle | None = None
         self._trying = False
+        self._trial_crashed_at: datetime | None = None
         self._walk = 0
+        self._extras: deque[float] = deque()  # when those of the last window were begun
         self._stopped = False
 
     def start(self) -> None:
         """Put each connection at its phase."""
         now = self._clock.monotonic()
         epoch = self._clock.wall(self._clock.now()).timestamp()
+        offset = site_offset(self.pace.site.name)
         by_id = {watched.connection.id: watched for watched in self.watched}
         for rank, connection_id in enumerate(in_phase_order(by_id)):
-            wait = seconds_to_first(epoch, self.pace.site.interval, rank, len(by_id))
+            wait = seconds_to_first(epoch, self.pace.site.interval, rank + offset, len(by_id))
             self._push(now + wait, by_id[connection_id])
 
     def tick(self) -> None:
@@ -123,7 +128,7 @@ class Sweep:
             up=False if down is not None else (True if state.answered else None),
             down_reason=down.reason if down is not None else None,
             requests=self.pace.requests,
-            failures=self.pace.failures,
+            failures=dict(self.pace.failures),
             requests_per_minute=self.pace.requests_per_minute,
             throttled_seconds=self.pace.throttled_seconds,
             breaker_open=down is not None,
@@ -164,9 +169,7 @@ class Sweep:
 
     def _fall_due(self, due: _Due) -> None:
         if due.extra:
-            due.watched.extra = False
-            if due.watched.stage is _Stage.IDLE and self.pace.spare(self._regulars_a_minute()):
-                self._begin(due.watched, due.at)
+            self._begin_extra(due)
             return
         at = self._skip_what_passed(due)
         self._push(at + self._interval, due.watched)
@@ -189,6 +192,23 @@ class Sweep:
         else:
             self._begin(watched, at)
 
+    def _begin_extra(self, due: _Due) -> None:
+        watched = due.watched
+        if watched.extra_at != due.at:  # polled since, and planned anew
+            return
+        watched.extra_at = None
+        may = self.pace.state.may_ask(self._clock.now())
+        if may and watched.stage is _Stage.IDLE and self._has_room_for_extra():
+            self._extras.append(self._clock.monotonic())
+            self._begin(watched, due.at)
+
+    def _has_room_for_extra(self) -> bool:
+        """Whether the budget holds one more beside the minute's regular polls."""
+        while self._extras and self._extras[0] <= self._clock.monotonic() - WINDOW:
+            self._extras.popleft()
+        regular = int(len(self.watched) * WINDOW / self._interval) + 1
+        return len(self._extras) < self.pace.requests_per_minute - regular and self.pace.spare(0)
+
     def _begin(self, watched: Watched, at: float, *, trial: bool = False) -> None:
         watched.stage = _Stage.WAITING
         watched.due = at
@@ -201,6 +221,7 @@ class Sweep:
         except WithheldError:
             pass
         except Exception as error:  # noqa: BLE001  a defect met by one poll must not end the others
+            self._trial_crashed_at = self._clock.now() if trial else self._trial_crashed_at
             self._on_crash(watched.connection, error)
         finally:
             watched.stage = _Stage.IDLE
@@ -218,13 +239,12 @@ class Sweep:
         )
         watched.stage = _Stage.ASKING
         now = self._clock.now()
-        site_effects = self.pace.settle(observation, now, trial=trial)
+        self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
         up = self.pace.state.outage is None
         step = advance(watched.connection, watched.state, observation, now, site_up=up)
         transitions = [effect for effect in step.effects if isinstance(effect, Transition)]
         await self._store.commit(watched.connection, step.state, transitions)
         watched.state = step.state
-        self._reporter.emit(site_effects)
         self._reporter.emit(step.effects)
         if transitions:
             await self._store.mark_announced(transitions)
@@ -232,15 +252,12 @@ class Sweep:
 
     def _look_sooner(self, watched: Watched) -> None:
         policy = watched.connection.policy
-        if watched.extra or policy.unsettled_interval >= policy.interval or self._stopped:
+        watched.extra_at = None
+        if policy.unsettled_interval >= policy.interval or self._stopped:
             return
         if watched.state.is_unsettled(policy, self._clock.now()):
-            watched.extra = True
-            soon = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
-            self._push(soon, watched, extra=True)
-
-    def _regulars_a_minute(self) -> int:
-        return int(len(self.watched) * 60 / self._interval) + 1
+            watched.extra_at = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
+            self._push(watched.extra_at, watched, extra=True)
 
     def _plan_trial(self) -> None:
         """While the site is down, one poll per back-off, by another connection each time."""
@@ -251,6 +268,8 @@ class Sweep:
         if outage is None or self._trying or self._stopped:
             return
         at = max(outage.trial_at, self.pace.state.wait_until or outage.trial_at)
+        if self._trial_crashed_at is not None:  # it may have died before it could book its failure
+            at = max(at, self._trial_crashed_at + outage.backoff)
         wait = max((at - self._clock.now()).total_seconds(), _SHORTEST_WAIT)
         self._trial_timer = asyncio.get_running_loop().call_later(wait, self._try)
 

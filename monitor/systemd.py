@@ -6,6 +6,9 @@ The protocol is small and stable; the libraries for it are unmaintained or bring
 import os
 import socket
 from collections.abc import Mapping
+from typing import Final
+
+_PATIENCE: Final = 0.5  # seconds: everything else stands still while a full socket is waited for
 
 
 class Notifier:
@@ -35,11 +38,12 @@ class Notifier:
     def _send(self, *lines: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.settimeout(_PATIENCE)
                 sock.sendto("\n".join(lines).encode(), self._address)
-            except OSError:  # a manager that is gone must not take the service with it
-                return
+        except OSError:  # a manager that is gone, or stuck, must not take the service with it
+            return
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
@@ -47,6 +51,6 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:
-        return int(environ.get("WATCHDOG_USEC", "")) / 1e6 or None
+        return max(int(environ.get("WATCHDOG_USEC", "")), 0) / 1e6 or None
     except ValueError:
         return None

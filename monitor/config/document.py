@@ -1,8 +1,9 @@
 """One YAML document as plain values, and the line of every place in it.
 
 Built from the parser's events, not from its nodes: memory stays small at 100,000 entries, hostile nesting
-never meets the C stack, and every fault knows its line. The types are YAML 1.1's, as PyYAML reads them, except
-that timestamps stay text. Anchors, aliases and merge keys work, within limits.
+never meets the C stack, and every fault knows its line. The types are YAML 1.1's, as PyYAML reads them,
+except that timestamps stay text, and so do numbers that are not plainly decimal (0160 would be 112).
+Anchors, aliases and merge keys work, within limits.
 """
 
 import re
@@ -16,11 +17,12 @@ from yaml.reader import Reader
 
 Loc = tuple[str | int, ...]
 
+EMPTY: Final = "the file is empty"
 DEPTH_LIMIT: Final = 64
 ALIAS_LIMIT: Final = 1_000_000
 """Values that all aliases of one file together may stand for."""
 
-_Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FASTEST: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _RESOLVERS: Final = yaml.SafeLoader.yaml_implicit_resolvers
 _SCALARS: Final = SafeConstructor()
@@ -30,6 +32,10 @@ _MAKERS: Final[dict[str, Any]] = {
     f"{_TAG}float": _SCALARS.construct_yaml_float,
     f"{_TAG}null": _SCALARS.construct_yaml_null,
 }
+_NUMBER_TAGS: Final = {f"{_TAG}int", f"{_TAG}float"}
+_DECIMAL: Final = re.compile(
+    r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+|\d+\.\d*)([eE][-+]\d+)?|[-+]?\.[a-zA-Z]+", re.ASCII
+)
 _PLAIN_TAGS: Final = {None, "!", f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map", *_MAKERS}
 # JSON writers escape an emoji as two halves, which YAML does not know: join them first.
 _HALVES: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB]\w\w)\\u([dD][c-fC-F]\w\w)", re.ASCII)
@@ -44,11 +50,10 @@ class Fault(NamedTuple):
 
 
 class Document(NamedTuple):
-    """The values, where any could be read, and all that is wrong with the YAML itself."""
+    """The values, None where none could be read, and all that is wrong with the YAML itself."""
 
     value: Any
     faults: list[Fault]
-    readable: bool
 
 
 class _UnreadableError(Exception):
@@ -80,14 +85,14 @@ class _Frame:
     merges: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_document(text: str) -> Document:
-    """Read the one document in `text`; never raises."""
-    return _Reading(text).read()
+def read_document(text: str, loader: Any = FASTEST) -> Document:
+    """Read the one document in `text` with a loader of PyYAML; never raises."""
+    return _Reading(text, loader).read()
 
 
 def read_lines(text: str) -> dict[Loc, int]:
     """The line of every place in `text`, counting from 1: a key's for its value, else the value's own."""
-    reading = _Reading(text, lines={})
+    reading = _Reading(text, FASTEST, lines={})
     reading.read()
     return reading.lines or {}
 
@@ -95,8 +100,9 @@ def read_lines(text: str) -> dict[Loc, int]:
 class _Reading:
     """One pass over the events of one text."""
 
-    def __init__(self, text: str, lines: dict[Loc, int] | None = None) -> None:
+    def __init__(self, text: str, loader: Any, lines: dict[Loc, int] | None = None) -> None:
         self.text = _HALVES.sub(_join_halves, text) if "\\u" in text else text
+        self.loader = loader
         self.lines = lines
         self.faults: list[Fault] = []
         self.stack: list[_Frame] = []
@@ -112,8 +118,8 @@ class _Reading:
                 self._take(event)
         except _UnreadableError as error:
             self.faults.append(error.fault)
-            return Document(None, self.faults, readable=False)
-        return Document(self.root, self.faults, readable=True)
+            return Document(None, self.faults)
+        return Document(self.root, self.faults)
 
     def _refuse_control_characters(self) -> None:
         if found := Reader.NON_PRINTABLE.search(self.text):
@@ -125,7 +131,7 @@ class _Reading:
 
     def _events(self) -> Iterator[Any]:
         """The events of the first document, with every failure turned into a fault."""
-        loader = _Loader(self.text)
+        loader = self.loader(self.text)
         documents = 0
         try:
             while loader.check_event():
@@ -140,7 +146,7 @@ class _Reading:
         finally:
             loader.dispose()
         if not documents:
-            raise _UnreadableError(0, (), "the file is empty")
+            raise _UnreadableError(0, (), EMPTY)
 
     def _syntax(self, error: yaml.YAMLError) -> _UnreadableError:
         mark = getattr(error, "problem_mark", None)
@@ -152,7 +158,8 @@ class _Reading:
             return _UnreadableError(mark.line + 1, (), "a tab cannot indent YAML; write spaces")
         parts = (getattr(error, "context", None), getattr(error, "problem", None))
         told = ", ".join(part for part in parts if part)
-        return _UnreadableError(mark.line + 1, (), f"not valid YAML: {told}")
+        hint = "; text with ${NAME} between braces must stand in quotes" if "${" in broken else ""
+        return _UnreadableError(mark.line + 1, (), f"not valid YAML: {told}{hint}")
 
     def _take(self, event: Any) -> None:
         kind = type(event)
@@ -192,8 +199,8 @@ class _Reading:
     def _alias(self, event: Any) -> Any:
         line = event.start_mark.line + 1
         if event.anchor not in self.anchors:
-            told = f"the alias *{event.anchor[:60]} stands for nothing before it"
-            raise _UnreadableError(line, self._loc(), f"{told}; put &{event.anchor[:60]} at an earlier value")
+            told = "the alias (*…) stands for nothing before it"  # or a secret begins with *: not repeated
+            raise _UnreadableError(line, self._loc(), f"{told}; put text that begins with * in quotes")
         value, size = self.anchors[event.anchor]
         self.counted += size
         self.aliased += size
@@ -204,6 +211,7 @@ class _Reading:
 
     def _place(self, value: Any, event: Any) -> None:
         if not self.stack:
+            self._record(event.start_mark.line + 1)
             self.root = value
             return
         frame = self.stack[-1]
@@ -268,9 +276,11 @@ class _Reading:
             tag = _resolve(value)
         if tag not in _MAKERS:
             return value
+        if tag in _NUMBER_TAGS and _DECIMAL.fullmatch(value) is None:
+            return value
         try:
             return _MAKERS[tag](yaml.ScalarNode(tag, value))
-        except (ValueError, LookupError):  # looks like a number to YAML 1.1 and is none, such as 0b_
+        except (ValueError, LookupError):  # an explicit tag that does not fit, or 5,000 digits
             return value
 
 

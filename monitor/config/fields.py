@@ -17,7 +17,9 @@ DURATION_PATTERN: Final = (
     r"^(0|(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?)$"  # as monitor.durations reads it
 )
 _MOMENT_PATTERN: Final = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$"
-_MOMENT: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
+_MOMENT: Final = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII
+)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _URL: Final = re.compile(r"[!-~]+")
 
@@ -88,13 +90,14 @@ def _without_control(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_control)]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
-ConnectionId = Annotated[Text, Field(min_length=1, max_length=300)]
-Path = Annotated[Text, Field(min_length=1, max_length=4096)]
+Team = Annotated[str, Field(max_length=200), AfterValidator(_without_control)]
+LabelValue = Annotated[str, Field(max_length=1000), AfterValidator(_without_control)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_control)]
+ConnectionId = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_without_control)]
+Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_control)]
 
 
-def matching(pattern: str, message: Callable[[str], str]) -> Any:
+def shape(pattern: str, message: Callable[[str], str]) -> AfterValidator:
     """Text of one shape; `message` says what is wrong with a text that lacks it."""
     compiled = re.compile(pattern, re.ASCII)
 
@@ -103,29 +106,50 @@ def matching(pattern: str, message: Callable[[str], str]) -> Any:
             raise complaint(message(text))
         return text
 
-    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": f"^(?:{pattern})$"})]
+    return AfterValidator(check)
 
 
-SiteName = matching(
-    r"[a-z0-9][a-z0-9._-]{0,199}",
-    lambda text: (
-        f"{show(text)} is no site name; write up to 200 of a-z 0-9 . _ - that begin with a letter or digit"
+_SITE_NAME: Final = r"[a-z0-9][a-z0-9._-]{0,199}"
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+_OPAQUE: Final = r"[!-~]{1,500}"
+
+SiteName = Annotated[
+    str,
+    shape(
+        _SITE_NAME,
+        lambda text: (
+            f"{show(text)} is no site name; "
+            "write up to 200 of a-z 0-9 . _ - that begin with a letter or digit"
+        ),
     ),
-)
-Variable = matching(
-    r"[A-Za-z_][A-Za-z0-9_]*",
-    lambda _: "is not the name of an environment variable; write letters, digits and _, never the secret itself",
-)
-Opaque = matching(
-    r"[!-~]{1,500}",
-    lambda _: "is no identifier; write it as Wix shows it: 1 to 500 visible ASCII characters, no spaces",
-)
+    WithJsonSchema({"type": "string", "pattern": f"^{_SITE_NAME}$"}),
+]
+Variable = Annotated[
+    str,
+    shape(
+        _VARIABLE,
+        lambda _: (
+            "is not the name of an environment variable; write letters, digits and _, never the secret itself"
+        ),
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_VARIABLE}$"}),
+]
+Opaque = Annotated[
+    str,
+    shape(
+        _OPAQUE,
+        lambda _: "is no identifier; write it as Wix shows it: 1 to 500 visible ASCII characters, no spaces",
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_OPAQUE}$"}),
+]
 
 
 def _split(text: str) -> SplitResult:
     """The parts of an http or https URL; its text is not repeated, as a password may be in it."""
     try:
-        parts = urlsplit(text) if _URL.fullmatch(text) and "\\" not in text else SplitResult("", "", "", "", "")
+        parts = (
+            urlsplit(text) if _URL.fullmatch(text) and "\\" not in text else SplitResult("", "", "", "", "")
+        )
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable, parts = False, SplitResult("", "", "", "", "")

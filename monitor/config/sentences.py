@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class StrictModel(BaseModel):
-    """A mapping of a file: nothing is coerced, an unknown key is an error, and so is a key without a value."""
+    """A mapping in a file: nothing is coerced; an unknown key and a key without a value are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -55,8 +55,8 @@ def show(value: Any) -> str:
     """A bad value as a message may repeat it: short, on one line, as YAML names it."""
     if isinstance(value, str):
         return repr(value if len(value) <= ECHO_LIMIT else f"{value[: ECHO_LIMIT - 1]}…")
-    if value is None or isinstance(value, bool):
-        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int | float):
         text = str(value)
         return text if len(text) <= ECHO_LIMIT else f"{text[: ECHO_LIMIT - 1]}…"
@@ -69,7 +69,8 @@ def kind_of(value: Any) -> str:
         return "a YAML boolean (as yes, no, on, off, true and false are)"
     if isinstance(value, int | float):
         return "a number"
-    return {str: "text", dict: "a mapping", list: "a list"}.get(type(value), "nothing")
+    kinds: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
+    return kinds.get(type(value), "nothing")
 
 
 def path_of(loc: Loc) -> str:
@@ -86,7 +87,7 @@ def path_of(loc: Loc) -> str:
 
 
 def explain(error: ErrorDetails, model: type[BaseModel], loc: Loc) -> tuple[Loc, str]:
-    """Say one error of `model` in words; `loc` is its place in the file. Also where to point: not into a secret."""
+    """Say one error of `model` in words, and where to point, given its place in the file."""
     hushed, owner, field = _look_up(model, loc)
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -112,14 +113,16 @@ def _wanted(error: ErrorDetails, wanted: str) -> str:
 
 def _number(error: ErrorDetails, shown: str, wanted: str) -> str:
     value = error["input"]
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?", value, re.ASCII):
         return f"{shown} is text; write it without quotes"
     return f"{shown} is not {wanted}"
 
 
 _SAYINGS: Final[dict[str, Callable[[ErrorDetails, str], str]]] = {
-    "string_type": lambda e, _: _wanted(e, "text is wanted; ")
-    + ("put it in quotes" if isinstance(e["input"], int | float) else "write text"),
+    "string_type": lambda e, _: (
+        _wanted(e, "text is wanted; ")
+        + ("put it in quotes" if isinstance(e["input"], int | float) else "write text")
+    ),
     "list_type": lambda e, _: _wanted(e, "a list is wanted; write [one, two] or lines that start with `- `"),
     "dict_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
     "model_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
@@ -129,10 +132,10 @@ _SAYINGS: Final[dict[str, Callable[[ErrorDetails, str], str]]] = {
     "int_from_float": lambda e, shown: _number(e, shown, "a whole number; write one such as 5"),
     "float_type": lambda e, shown: _number(e, shown, "a number; write one such as 2.5"),
     "finite_number": lambda e, shown: _number(e, shown, "a number; write one such as 2.5"),
-    "greater_than_equal": lambda e, shown: f"{shown} is too small; write {_ctx(e, 'ge')} or more",
-    "greater_than": lambda e, shown: f"{shown} is too small; write more than {_ctx(e, 'gt')}",
-    "less_than_equal": lambda e, shown: f"{shown} is too large; write {_ctx(e, 'le')} or less",
-    "less_than": lambda e, shown: f"{shown} is too large; write less than {_ctx(e, 'lt')}",
+    "greater_than_equal": lambda e, shown: f"{shown} is too small; write {_ctx(e, 'ge'):g} or more",
+    "greater_than": lambda e, shown: f"{shown} is too small; write more than {_ctx(e, 'gt'):g}",
+    "less_than_equal": lambda e, shown: f"{shown} is too large; write {_ctx(e, 'le'):g} or less",
+    "less_than": lambda e, shown: f"{shown} is too large; write less than {_ctx(e, 'lt'):g}",
     "too_short": lambda _, __: "is empty; write at least one entry",
     "string_too_short": lambda _, __: "is empty; write some text or remove the key",
     "string_too_long": lambda e, _: (

@@ -45,6 +45,7 @@ _LONGEST_WAIT: Final = timedelta(hours=1)  # a server's typo must not blind a si
 _PREMIUM_CODE: Final = "PREMIUM_FEATURE_NOT_ENABLED"
 _FOLDED_TYPES: Final = {"OUTLOOK": CalendarType.MICROSOFT, "OFFICE_365": CalendarType.MICROSOFT}
 _OURS: Final = {"NOT_FOUND", "UNRECOGNIZED"}
+_KINDS: Final[dict[type, str]] = {list: "an array", dict: "an object"}  # may hold anything, at any depth
 
 E = TypeVar("E", Status, ErrorReason, CalendarType)
 
@@ -159,7 +160,7 @@ def _word(value: object, words: type[E], field: str, odd: list[tuple[str, str]])
             return words(value)
         except ValueError:
             pass
-    odd.append((field, str(value)[:VALUE_LIMIT]))
+    odd.append((field, _KINDS.get(type(value)) or str(value)[:VALUE_LIMIT]))
     return words("UNRECOGNIZED")
 
 

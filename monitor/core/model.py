@@ -85,7 +85,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         """Without the body: it may hold a token or somebody's e-mail address."""
-        return f"Answer(http_status={self.http_status}, {len(self.body)} bytes, request_id={self.request_id!r})"
+        return f"Answer({self.http_status}, {len(self.body)} bytes, request_id={self.request_id!r})"
 
 
 class NoAnswer(msgspec.Struct, frozen=True, gc=False):

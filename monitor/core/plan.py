@@ -23,7 +23,12 @@ def in_phase_order(ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=lambda i: blake2b(i.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
-def seconds_to_first(epoch: float, interval: timedelta, rank: int, count: int) -> float:
+def site_offset(site: str) -> float:
+    """The part of a step, in [0, 1), by which this site's phases are moved: sites do not poll in chorus."""
+    return int.from_bytes(blake2b(site.encode(), digest_size=4).digest()) / 2**32
+
+
+def seconds_to_first(epoch: float, interval: timedelta, rank: float, count: int) -> float:
     """Seconds from wall time `epoch` to the next due instant of the `rank`-th of `count`: [0, interval)."""
     period = interval.total_seconds()
     return (rank * period / count - epoch) % period

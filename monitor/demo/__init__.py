@@ -18,7 +18,7 @@ _SECRETS: Final = {"client-secret": "demo-secret", "api-key": "demo-api-key"}
 _LEAD: Final = """\
 Watching {connections} made-up calendars of {sites} sites; something happens to one of them every few seconds.
 
-  what Prometheus sees   curl -s http://{address}/metrics | grep calendar_connection_status
+  what Prometheus sees   curl -s {url}/metrics | grep calendar_connection_status
   break one yourself     curl {base_url}/_simulator/connections/dora-google-connection \\
                            --json '{{"status": "ERROR", "reason": "TOKEN_REVOKED"}}'
   what is answered       curl -s {base_url}/_simulator/connections
@@ -32,12 +32,14 @@ async def run_demo(addresses: Sequence[Address], say: Callable[[str], None]) -> 
     with tempfile.TemporaryDirectory(prefix="wix-calendar-monitor-demo-") as folder:
         scenario = load_scenario(_resource("scenario.yml", Path(folder)))
         async with Simulator(scenario) as simulator:
-            base_url = await simulator.start("127.0.0.1", 0)
-            settings = _settings(Path(folder), base_url)
+            settings = _settings(Path(folder), simulator.base_url)
             redactor = Redactor()
-            log = set_up("info", Format.CONSOLE, redactor)
-            say(_lead(settings, addresses, base_url))
-            return await serve(settings, Outside(log, redactor, Clock(), Notifier()), addresses)
+            outside = Outside(set_up("info", Format.CONSOLE, redactor), redactor, Clock(), Notifier())
+
+            def announce(urls: list[str]) -> None:
+                say(_lead(settings, urls[0], simulator.base_url))
+
+            return await serve(settings, outside, addresses, announce)
 
 
 def _settings(folder: Path, base_url: str) -> Settings:
@@ -49,11 +51,11 @@ def _settings(folder: Path, base_url: str) -> Settings:
     return load(config, environ={}).settings
 
 
-def _lead(settings: Settings, addresses: Sequence[Address], base_url: str) -> str:
+def _lead(settings: Settings, url: str, base_url: str) -> str:
     return _LEAD.format(
         connections=sum(len(site.connections) for site in settings.sites),
         sites=len(settings.sites),
-        address=addresses[0],
+        url=url,
         base_url=base_url,
     )
 

@@ -62,9 +62,9 @@ class Telemetry:
         """A poll was started so many seconds after its due instant."""
         self._lags.observe(seconds)
 
-    def poll_missed(self, reason: MissReason) -> None:
-        """A poll was due and is not going to be started."""
-        self._missed.labels(reason).inc()
+    def poll_missed(self, reason: MissReason, count: int = 1) -> None:
+        """So many polls of a connection were due and are not going to be started."""
+        self._missed.labels(reason).inc(count)
 
     def ticked(self, wall_seconds: float) -> None:
         """The scheduler is alive; seconds since 1970 on the machine's clock."""

@@ -34,7 +34,7 @@ class Simulator:
         self._wix = Wix(scenario, self._watch)
         self._desk = Desk(self._wix, self._watch)
         self._runner: web.AppRunner | None = None
-        self._under_way: set[web.Request] = set()
+        self._under_way: set[asyncio.Transport] = set()
 
     @property
     def record(self) -> Record:
@@ -53,7 +53,8 @@ class Simulator:
             await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
         except OSError as error:
             await runner.cleanup()
-            raise CannotStartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            why = str(error.strerror).rpartition(": ")[2]
+            raise CannotStartError(f"cannot listen on {host}:{port}: {why}") from error
         self._runner = runner
         self._watch.begin()
         scheme = "http" if ssl_context is None else "https"
@@ -120,22 +121,23 @@ class Simulator:
         return app
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self._under_way.add(request)  # held, so that a stop can cut it off
+        transport = request.transport
+        if transport is None:
+            raise asyncio.CancelledError  # the client went before we looked at its request
+        self._under_way.add(transport)  # held, so that a stop can cut it off
         try:
-            if request.rel_url.raw_path.startswith(PREFIX):
-                return await self._desk.answer(request)
-            return await self._wix.answer(request)
+            room = self._desk if request.rel_url.raw_path.startswith(PREFIX) else self._wix
+            return await room.answer(request)
         finally:
-            self._under_way.discard(request)
+            self._under_way.discard(transport)
 
     async def _sign(self, _: web.Request, response: web.StreamResponse) -> None:
         number = f"{secrets.randbelow(10**18):018}"
-        response.headers["x-wix-request-id"] = f"{self._watch.now().timestamp():.0f}.{number}"
+        response.headers["x-wix-request-id"] = f"{int(self._watch.now().timestamp())}.{number}"
 
     async def _cut_off(self, _: web.Application) -> None:
-        for request in self._under_way:
-            if request.transport is not None:
-                request.transport.abort()
+        for transport in self._under_way:
+            transport.abort()
 
 
 async def run(scenario: Scenario, host: str, port: int, announce: Callable[[str], None]) -> None:

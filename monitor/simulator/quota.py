@@ -34,7 +34,7 @@ def retry_after(site: Site, wait: timedelta, now: datetime) -> dict[str, str]:
     """The header that tells the wait in the site's form: whole seconds, a date, or nothing."""
     if site.retry_after == "none":
         return {}
-    seconds = max(1, ceil(wait.total_seconds()))
     if site.retry_after == "seconds":
-        return {"Retry-After": str(seconds)}
-    return {"Retry-After": format_datetime(now + timedelta(seconds=seconds), usegmt=True)}
+        return {"Retry-After": str(max(1, ceil(wait.total_seconds())))}
+    whole = (now + wait).replace(microsecond=0) + timedelta(seconds=1)  # a date has no parts of a second
+    return {"Retry-After": format_datetime(whole, usegmt=True)}

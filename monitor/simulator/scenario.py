@@ -10,9 +10,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from monitor.config.source import Duration, parse
+from monitor.config.source import Duration, complaint, parse
 from monitor.errors import ConfigError
 
 Endpoint = Literal["connection", "token"]
@@ -52,8 +62,15 @@ _GOES_WITH: Final = {"body": "status", "code": "status", "retry_after": "status"
 }
 _NEEDED: Final = ("status", "redirect")
 
+
+def _some_time(span: timedelta) -> timedelta:
+    if span <= timedelta():
+        raise complaint("is no time at all; write for example 30s")
+    return span
+
+
 NonEmpty = Annotated[str, Field(min_length=1)]
-PositiveDuration = Annotated[Duration, Field(gt=timedelta())]
+SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 
 
 class _Part(BaseModel):
@@ -68,13 +85,13 @@ class Fault(_Part):
 
     kind: Kind
     latency: Duration = timedelta()
-    status: Annotated[int, Field(ge=200, le=599)] | None = None
+    status: Annotated[StrictInt, Field(ge=200, le=599)] | None = None
     body: Literal["envelope", "html", "empty", "message"] = "envelope"
     code: str | None = None
     retry_after: str | None = None
     redirect: str | None = None
     unknown_status: str = "HIBERNATING"
-    drip: PositiveDuration = timedelta(milliseconds=100)
+    drip: SomeTime = timedelta(milliseconds=100)
     expires_in: Any = None
 
     @model_validator(mode="before")
@@ -102,7 +119,7 @@ class FaultWindow(_Part):
 
     begins: Annotated[Duration, Field(alias="from")] = timedelta()
     ends: Annotated[Duration | None, Field(alias="until")] = None
-    repeat: PositiveDuration | None = None
+    repeat: SomeTime | None = None
     endpoint: Literal["connection", "token", "any"] | None = None
     sites: tuple[str, ...] = ()
     connections: tuple[str, ...] = ()
@@ -144,13 +161,13 @@ class Connection(_Part):
 
     id: NonEmpty
     calendar_type: str | None = "GOOGLE"
-    import_enabled: Annotated[bool | None, Field(alias="import")] = None
-    export_enabled: Annotated[bool | None, Field(alias="export")] = None
-    print_undefined: bool | None = None
+    import_enabled: Annotated[StrictBool | None, Field(alias="import")] = None
+    export_enabled: Annotated[StrictBool | None, Field(alias="export")] = None
+    print_undefined: StrictBool | None = None
     status: str | None = "SYNCED"
     reason: str | None = None
     timeline: tuple[Step, ...] = ()
-    repeat: PositiveDuration | None = None
+    repeat: SomeTime | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -177,7 +194,7 @@ class Site(_Part):
     oauth: OAuthClient | None = None
     api_key: Annotated[NonEmpty | None, Field(repr=False)] = None
     site_id: NonEmpty | None = None
-    rate_limit_per_minute: Annotated[int, Field(ge=1)] | None = None
+    rate_limit_per_minute: Annotated[StrictInt, Field(ge=1)] | None = None
     retry_after: Literal["seconds", "date", "none"] = "none"
     connections: tuple[Connection, ...] = ()
 
@@ -205,38 +222,41 @@ class Site(_Part):
 class Scenario(_Part):
     """The whole file."""
 
-    token_lifetime: PositiveDuration = timedelta(hours=4)
+    token_lifetime: SomeTime = timedelta(hours=4)
     token_error_shape: Literal["error", "message"] = "error"  # noqa: S105  a word, no password
     latency: Duration = timedelta()
-    print_undefined: bool = False
-    sites: Annotated[tuple[Site, ...], Field(min_length=1)]
+    print_undefined: StrictBool = False
+    sites: tuple[Site, ...]
     faults: tuple[FaultWindow, ...] = ()
 
     @field_validator("sites")
     @classmethod
     def _told_apart(cls, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+        if not sites:
+            raise complaint("is empty; write at least one site")
         _refuse_twice(site.name for site in sites)
         if len({site.credential for site in sites}) < len(sites):
             raise ValueError("two sites have the same credential: no request could tell them apart")
         return sites
 
-    @model_validator(mode="after")
-    def _known_targets(self) -> Self:
-        sites = {site.name for site in self.sites}
-        ids = {connection.id for site in self.sites for connection in site.connections}
-        for window in self.faults:
-            strangers = sorted({*window.sites} - sites) + sorted({*window.connections} - ids)
-            if strangers:
-                raise ValueError(
-                    f"a fault names {strangers[0]!r}, which is no site or connection of this file"
-                )
-        return self
+    @field_validator("faults")
+    @classmethod
+    def _met_by_somebody(
+        cls, windows: tuple[FaultWindow, ...], info: ValidationInfo
+    ) -> tuple[FaultWindow, ...]:
+        sites: tuple[Site, ...] = info.data.get("sites", ())
+        names = {site.name for site in sites}
+        ids = {connection.id for site in sites for connection in site.connections}
+        for place, window in enumerate(windows if sites else ()):
+            for stranger in sorted({*window.sites} - names) + sorted({*window.connections} - ids):
+                raise ValueError(f"entry {place} is for {stranger!r}, which is not among the sites above")
+        return windows
 
 
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario file; raises ConfigError with every problem found."""
     scenario, problems = parse(path, Scenario)
-    if scenario is None or any(problem.severity == "error" for problem in problems):
+    if scenario is None:
         raise ConfigError(tuple(problems))
     return scenario
 

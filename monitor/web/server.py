@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gzip
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from monitor.web.landing import LANDING
 _COMPRESSION_LEVEL: Final = 1  # text of this kind shrinks tenfold already; more costs CPU for little
 _REQUEST_LIMIT: Final = 64 * 1024
 _CLOSING_SECONDS: Final = 1.0
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]\s]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>\d{1,5})", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -25,12 +27,10 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Address":
         """Read `host:port`, `[v6]:port` or `:port`. Raises ValueError with what to write instead."""
-        host, colon, port = text.rpartition(":")
-        bare = host.removeprefix("[").removesuffix("]")
-        well_formed = colon and port.isascii() and port.isdigit() and int(port) <= 65535  # noqa: PLR2004
-        if not well_formed or (":" in bare and bare == host):
+        found = _ADDRESS.fullmatch(text)
+        if found is None or int(found["port"]) > 65535:  # noqa: PLR2004  the highest there is
             raise ValueError(f"{text!r} is no address to listen on; write host:port, [v6]:port or :port")
-        return cls(bare, int(port))
+        return cls(found["v6"] or found["host"] or "", int(found["port"]))
 
     def __str__(self) -> str:
         """As it is written."""
@@ -77,7 +77,7 @@ class Server:
         assert self._runner is not None  # noqa: S101
         try:
             await web.TCPSite(self._runner, address.host or None, address.port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a name that no DNS label can hold
             await self.stop()
             raise CannotStartError(_why_not(address, error)) from error
 
@@ -111,11 +111,13 @@ def _wants_gzip(request: web.Request) -> bool:
     for offer in request.headers.get("Accept-Encoding", "").split(","):
         coding, _, weight = offer.strip().partition(";")
         if coding.strip().lower() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+            return weight.replace(" ", "").lower() not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
     return False
 
 
-def _why_not(address: Address, error: OSError) -> str:
+def _why_not(address: Address, error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return f"cannot listen on {address}: {address.host!r} is no host name"
     if error.errno == errno.EADDRINUSE:
         return f"cannot listen on {address}: something else does; choose another --web.listen-address"
     return f"cannot listen on {address}: {error.strerror or error}"

@@ -7,9 +7,11 @@ credential must not travel), no cookie kept, no body read past 256 KiB, no compr
 import math
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -21,10 +23,8 @@ from monitor.core.classify import classify
 from monitor.core.model import Answer, FailureReason, NoAnswer, Observation, PollFailed
 from monitor.errors import WithheldError
 from monitor.wix.credentials import ApiKey, Credential, Headers, OAuth
+from monitor.wix.network import CutOffError, StaleConnection, Way, explain, only_once, read, watch_reuse
 from monitor.wix.pace import Pace
-
-BODY_LIMIT: Final = 256 * 1024
-"""Bytes of an answer that we read; a connection has about two thousand."""
 
 CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path, not a secret
@@ -78,8 +78,9 @@ class Api:
                 "User-Agent": f"wix-calendar-monitor/{__version__}",
             },
             auto_decompress=False,
-            trust_env=self._settings.proxy_from_environment,
-            proxy=self._settings.proxy_url,
+            proxy=self._proxy(),
+            middlewares=(only_once,),
+            trace_configs=[watch_reuse()],
         )
 
     async def close(self) -> None:
@@ -103,13 +104,24 @@ class Api:
         self, method: str, url: URL, headers: Headers, body: Mapping[str, str] | None
     ) -> Answer | NoAnswer:
         assert self._session is not None, "open() comes first"  # noqa: S101
+        way = Way()
         try:
             async with self._session.request(
-                method, url, headers=headers, json=body, allow_redirects=False
+                method, url, headers=headers, json=body, allow_redirects=False, trace_request_ctx=way
             ) as response:
-                return await _read(response)
+                return await read(response)
+        except CutOffError as error:
+            told = explain(error.cause)
+            return StaleConnection(*told) if way.reused else NoAnswer(*told)
         except (aiohttp.ClientError, OSError) as error:
-            return _explain(error)
+            return NoAnswer(*explain(error))
+
+    def _proxy(self) -> str | None:
+        """The configured proxy or the environment's; aiohttp's `trust_env` would obey `~/.netrc` as well."""
+        url = URL(self.base_url)
+        if not self._settings.proxy_from_environment or proxy_bypass(url.host or ""):
+            return self._settings.proxy_url
+        return getproxies().get(url.scheme)
 
 
 class WixClient:
@@ -140,18 +152,20 @@ class WixClient:
 
         Raises WithheldError where the pace does not let it go: nothing was asked then.
         """
+        self.pace.check(trial=trial)
         outage = self.pace.state.outage
         if trial and outage is not None and outage.reason in _REFUSED:
             await self._credential.forget()
         headers = await self._credential.headers()
         if isinstance(headers, PollFailed):
             return headers
-        path = CONNECTION_PATH + quote(connection_id, safe="")
+        path = CONNECTION_PATH + _segment(connection_id)
         observation = await self._get(path, connection_id, headers, on_started, trial=trial)
         if not isinstance(observation, PollFailed) or observation.http_status != HTTPStatus.UNAUTHORIZED:
             return observation
         await self._credential.renew(headers)
         try:
+            self.pace.check(trial=trial)
             headers = await self._credential.headers()
             if isinstance(headers, PollFailed):
                 return headers
@@ -172,57 +186,41 @@ class WixClient:
         *,
         trial: bool,
     ) -> Observation:
-        async with self.pace.request(trial=trial):
-            on_started()
-            answer = await self._api.send("GET", path, headers)
+        answer = await self._send("GET", path, headers, on_started=on_started, trial=trial)
         observation = classify(answer, connection_id, self._clock.wall(self._clock.now()))
         if isinstance(observation, PollFailed):
             self.pace.failed(observation.reason)
         return observation
 
     async def _ask_token(self, form: Mapping[str, str]) -> Answer | NoAnswer:
-        async with self.pace.request(trial=True):
-            return await self._api.send("POST", TOKEN_PATH, {}, form)
+        return await self._send("POST", TOKEN_PATH, {}, form, on_started=_nothing, trial=True)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Mapping[str, str] | None = None,
+        *,
+        on_started: Callable[[], None],
+        trial: bool,
+    ) -> Answer | NoAnswer:
+        """Ask at our pace; once more where a connection kept from earlier turns out to be closed."""
+        async with self.pace.request(trial=trial):
+            on_started()
+            answer = await self._api.send(method, path, headers, body)
+        if isinstance(answer, StaleConnection):
+            with suppress(WithheldError):
+                async with self.pace.request(trial=trial):
+                    self.pace.failed(answer.reason)
+                    return await self._api.send(method, path, headers, body)
+        return answer
 
 
-async def _read(response: aiohttp.ClientResponse) -> Answer | NoAnswer:
-    request_id = _printable(response.headers.get("x-wix-request-id", ""))
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            response.close()
-            detail = f"an answer longer than {BODY_LIMIT // 1024} KiB"
-            return NoAnswer(FailureReason.BAD_RESPONSE, detail, response.status, request_id)
-    return Answer(response.status, bytes(body), request_id, response.headers.get("Retry-After", "")[:100])
-
-
-def _explain(error: Exception) -> NoAnswer:
-    return NoAnswer(_reason(error), _detail(error))
-
-
-def _reason(error: Exception) -> FailureReason:
-    if isinstance(error, TimeoutError):
-        return FailureReason.TIMEOUT
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return FailureReason.TLS
-    if isinstance(error, OSError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-        return FailureReason.CONNECT
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return FailureReason.CONNECT
-    return FailureReason.BAD_RESPONSE
-
-
-def _detail(error: Exception) -> str:
-    """In the library's and the system's own words; neither quotes what we sent."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return str(getattr(error.certificate_error, "verify_message", "") or "certificate refused")
-    words = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {words}" if isinstance(words, str) else type(error).__name__
-
-
-def _printable(text: str) -> str:
-    return text[:100] if text.isascii() and text.isprintable() else ""
+def _segment(connection_id: str) -> str:
+    """One path segment, whatever the id; a `.` or `..` left as it is would be a step in the path."""
+    dots = connection_id in (".", "..")
+    return connection_id.replace(".", "%2E") if dots else quote(connection_id, safe="")
 
 
 def _nothing() -> None:

@@ -18,11 +18,19 @@ from monitor.core.model import Answer, FailureReason, NoAnswer, PollFailed
 from monitor.core.wire import WireToken, read_token, read_token_error
 
 Headers = Mapping[str, str]
+
+
+class SecretHeaders(dict[str, str]):
+    """Headers that let a request in; their values are in no repr, which ends up in logs and tracebacks."""
+
+    def __repr__(self) -> str:
+        return f"SecretHeaders({', '.join(self)})"
+
+
 AskToken = Callable[[Mapping[str, str]], Awaitable[Answer | NoAnswer]]
 
 _LONGEST_MARGIN: Final = timedelta(minutes=10)
 _MARGIN_PART: Final = 0.1
-_LONGEST_LIFE: Final = timedelta(days=365)
 _TRUSTED_FOR: Final = timedelta(seconds=30)
 """A token that a 401 earned is not replaced for this long: a storm of 401s is no storm of renewals."""
 
@@ -76,7 +84,7 @@ class ApiKey:
         if isinstance(key, PollFailed):
             return key
         self._hide(key)
-        return {"Authorization": key, "wix-site-id": self._settings.site_id}
+        return SecretHeaders({"Authorization": key, "wix-site-id": self._settings.site_id})
 
 
 class _Token(NamedTuple):
@@ -166,7 +174,7 @@ class OAuth:
         if isinstance(answer, NoAnswer):
             return PollFailed(answer.reason, f"token: {answer.detail}", answer.http_status, answer.request_id)
         if answer.http_status != HTTPStatus.OK:
-            return read_refusal(answer, self._clock)
+            return _read_refusal(answer, self._clock)
         token = read_token(answer.body)
         if token is None:
             return PollFailed(
@@ -176,22 +184,21 @@ class OAuth:
         return self._keep(token)
 
     def _keep(self, token: WireToken) -> _Token:
-        life = min(timedelta(seconds=min(token.expires_in, 1e9)), _LONGEST_LIFE)
-        now = self._clock.now()
+        life = timedelta(seconds=token.expires_in)
         return _Token(
-            headers={"Authorization": token.access_token},
-            renew_at=now + life - min(life * _MARGIN_PART, _LONGEST_MARGIN),
+            headers=SecretHeaders({"Authorization": token.access_token}),
+            renew_at=self._clock.now() + life - min(life * _MARGIN_PART, _LONGEST_MARGIN),
         )
 
 
-def read_refusal(answer: Answer, clock: Clock) -> PollFailed:
+def _read_refusal(answer: Answer, clock: Clock) -> PollFailed:
     """Why the token endpoint gave none: 400, 401 and 403 say that the credential itself is refused."""
     failed = classify_refusal(answer, clock.wall(clock.now()))
     code = read_token_error(answer.body)
     refused = answer.http_status in _REFUSALS
     return PollFailed(
         FailureReason.UNAUTHORIZED if refused else failed.reason,
-        f"token: {code or 'refused'}",
+        f"token: {code or ('refused' if refused else 'none given')}",
         answer.http_status,
         answer.request_id,
         failed.retry_after,

@@ -12,7 +12,7 @@ half of all slots, so that those that hang cannot hold up those that answer.
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
 
@@ -53,19 +53,19 @@ class Budget:
     def __init__(self, requests_per_minute: int) -> None:
         self._limit = requests_per_minute
         self._in_flight = 0
-        self._ended: deque[float] = deque()
+        self._leaves: deque[float] = deque()  # when each ended request leaves the window
 
     def free(self, now: float) -> int:
         """How many requests may be started at once."""
-        while self._ended and self._ended[0] <= now - WINDOW:
-            self._ended.popleft()
-        return self._limit - self._in_flight - len(self._ended)
+        while self._leaves and self._leaves[0] <= now:
+            self._leaves.popleft()
+        return self._limit - self._in_flight - len(self._leaves)
 
     def seconds_to_free(self, now: float) -> float:
         """How long until one may be started; a whole window where only requests in flight are in the way."""
         if self.free(now) > 0:
             return 0.0
-        return self._ended[0] + WINDOW - now if self._ended else WINDOW
+        return self._leaves[0] - now if self._leaves else WINDOW
 
     def started(self) -> None:
         """A request is on its way."""
@@ -74,7 +74,7 @@ class Budget:
     def ended(self, now: float) -> None:
         """A request has ended, however."""
         self._in_flight -= 1
-        self._ended.append(now)
+        self._leaves.append(now + WINDOW)
 
 
 class Pace:
@@ -104,21 +104,25 @@ class Pace:
 
         Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait.
         """
-        self._check(trial=trial)
-        async with self._site_slots:
+        self.check(trial=trial)
+        async with self._site_slots, AsyncExitStack() as held:
             async with self._gate:
                 await self._wait_for_budget(trial=trial)
-                slot = self._slots.take(doubtful=self._doubtful)
-                await slot.__aenter__()
+                await held.enter_async_context(self._slots.take(doubtful=self._doubtful))
+                self.check(trial=trial)
                 self._budget.started()
-            self.requests += 1
+            self.requests += 1  # nothing is awaited from here to the try: a start that nobody ends is a leak
             try:
-                self._check(trial=trial)
                 yield
             finally:
                 self._budget.ended(self._clock.monotonic())
-                await slot.__aexit__(None, None, None)
                 self._changed.set()
+
+    def check(self, *, trial: bool) -> None:
+        """Raise WithheldError where the site is down (unless this is the breaker's trial) or must wait."""
+        now = self._clock.now()
+        if self.state.must_wait(now) or (self.state.outage is not None and not trial):
+            raise WithheldError(self.site.name)
 
     def settle(self, observation: Observation, now: datetime, *, trial: bool) -> tuple[Effect, ...]:
         """Book what a poll told about the site; what is to be announced."""
@@ -145,19 +149,19 @@ class Pace:
         """Seconds in which the budget or a Retry-After held the site back."""
         return self._throttled
 
-    def _check(self, *, trial: bool) -> None:
-        now = self._clock.now()
-        if self.state.must_wait(now) or (self.state.outage is not None and not trial):
-            raise WithheldError(self.site.name)
-
     async def _wait_for_budget(self, *, trial: bool) -> None:
-        self._check(trial=trial)
-        began = self._clock.monotonic()
+        self.check(trial=trial)
         while (seconds := self._budget.seconds_to_free(self._clock.monotonic())) > 0:
-            self._changed.clear()
+            await self._hold(seconds)
+            self.check(trial=trial)
+
+    async def _hold(self, seconds: float) -> None:
+        """Wait until something has changed, `seconds` at most."""
+        began = self._clock.monotonic()
+        self._changed.clear()
+        try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
+        finally:
             self._throttled += self._clock.monotonic() - began
-            began = self._clock.monotonic()
-            self._check(trial=trial)

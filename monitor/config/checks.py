@@ -1,0 +1,138 @@
+"""Checks across the file: what must be unique, and whether the plan fits its budgets."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from monitor.config.document import Loc
+from monitor.config.gather import Item
+from monitor.config.model import Site
+from monitor.config.settings import ApiKeyCredential, OAuthCredential
+from monitor.config.source import Source
+from monitor.core.plan import fitting_interval, interval_in_force, requests_per_minute, slots_needed
+from monitor.durations import format_duration
+from monitor.errors import Problem
+
+PUBLISHED_LIMIT: Final = 200
+"""Requests a minute per app instance. Source: "Rate limits" of the Wix API documentation."""
+
+_NARROW: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDraft:
+    """One site with all that was resolved about it."""
+
+    loc: Loc
+    site: Site
+    credential: OAuthCredential | ApiKeyCredential
+    interval: timedelta
+    inline: list[Item]
+    from_files: list[Item]
+
+    @property
+    def items(self) -> list[Item]:
+        """All its connections, in the order of the files."""
+        return [*self.inline, *self.from_files]
+
+    @property
+    def count(self) -> int:
+        """How many connections it has."""
+        return len(self.inline) + len(self.from_files)
+
+    @property
+    def in_force(self) -> timedelta:
+        """The interval that its budget allows."""
+        return interval_in_force(self.count, self.site.requests_per_minute, self.interval)
+
+
+def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
+    """Site names and credentials that are used twice."""
+    names: dict[str, SiteDraft] = {}
+    quotas: dict[Hashable, SiteDraft] = {}
+    for draft in drafts:
+        first = names.setdefault(draft.site.name, draft)
+        if first is not draft:
+            told = f"is the name of the site in line {source.line(first.loc)} too; choose another"
+            yield source.problem((*draft.loc, "name"), told)
+        first = quotas.setdefault(_quota(draft.credential), draft)
+        if first is not draft:
+            told = f"is the credential of site {first.site.name} (line {source.line(first.loc)}) too"
+            mend = "they would share one quota: put the connections into one site"
+            yield source.problem((*draft.loc, "credential"), f"{told}; {mend}")
+
+
+def _quota(credential: OAuthCredential | ApiKeyCredential) -> Hashable:
+    """Whose quota at Wix the requests count for."""
+    if isinstance(credential, OAuthCredential):
+        return credential.client_id, credential.instance_id
+    return credential.site_id, credential.api_key
+
+
+def check_connections(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
+    """Names and ids that stand twice in a site, and ids that stand in two sites."""
+    for draft in drafts:
+        names: dict[str, Item] = {}
+        ids: dict[str, Item] = {}
+        for item in draft.items:
+            same_id = ids.setdefault(item.entry.id, item)
+            if same_id is not item:
+                yield item.problem("id", f"stands in {same_id.place()} too; remove one of them")
+                continue
+            same_name = names.setdefault(item.name, item)
+            if same_name is not item:
+                yield item.problem("name", f"is the name in {same_name.place()} too; choose another")
+    yield from _shared(drafts)
+
+
+def _shared(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
+    """One warning for each two sites that share ids: whole lists may be alike."""
+    owners: dict[str, tuple[int, Item]] = {}
+    shared: dict[tuple[int, int], list[tuple[Item, Item]]] = {}
+    for number, draft in enumerate(drafts):
+        for item in draft.items:
+            owner, first = owners.setdefault(item.entry.id, (number, item))
+            if owner != number:
+                shared.setdefault((owner, number), []).append((first, item))
+    for (owner, _), pairs in shared.items():
+        first, item = pairs[0]
+        more = f" (and {len(pairs) - 1} more ids of this site)" if len(pairs) > 1 else ""
+        told = f"stands in site {drafts[owner].site.name} ({first.place()}) too{more}"
+        mend = "remove one where it is not polled twice on purpose"
+        yield item.source.problem((*item.loc, "id"), f"{told}; {mend}", "warning")
+
+
+def check_plan(source: Source, drafts: Sequence[SiteDraft], max_in_flight: int) -> Iterator[Problem]:
+    """Whether each site keeps its budget, and all together the slots."""
+    for draft in drafts:
+        yield from _check_budget(source, draft)
+    needed = slots_needed(sum(draft.count / draft.in_force.total_seconds() for draft in drafts))
+    if needed > max_in_flight:
+        told = f"{max_in_flight} are too few: the plan needs {needed} at 300 ms an answer"
+        yield source.problem(("api", "max_in_flight"), f"{told}; write {needed} or more, or longer intervals")
+
+
+def _check_budget(source: Source, draft: SiteDraft) -> Iterator[Problem]:
+    budget = draft.site.requests_per_minute
+    if budget > PUBLISHED_LIMIT:
+        told = f"{budget} is above the {PUBLISHED_LIMIT} a minute that Wix allows an app instance"
+        yield source.problem((*draft.loc, "requests_per_minute"), f"{told}; expect it to refuse", "warning")
+    asked = requests_per_minute(draft.count, draft.interval)
+    connections = f"{draft.count} connection{'s' if draft.count > 1 else ''}"
+    plan = f"{asked:.6g} requests a minute ({connections} every {format_duration(draft.interval)})"
+    if requests_per_minute(len(draft.inline), draft.interval) > budget:
+        fits = format_duration(fitting_interval(draft.count, budget))
+        told = f"{plan} are above requests_per_minute ({budget}); write interval: {fits} or more"
+        yield source.problem((*draft.loc, "interval"), told)
+    elif asked > budget:
+        told = f"{plan} are above requests_per_minute ({budget})"
+        stretched = format_duration(draft.in_force)
+        yield source.problem(
+            (*draft.loc, "interval"), f"{told}; the interval is stretched to {stretched}", "warning"
+        )
+    elif asked > _NARROW * budget:
+        told = f"{plan} are within 10 % of requests_per_minute ({budget})"
+        yield source.problem(
+            (*draft.loc, "interval"), f"{told}; a longer interval leaves room to grow", "warning"
+        )

@@ -1,0 +1,181 @@
+"""From the file to frozen settings: shape, paths, secrets, checks across it, and every problem at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites
+from monitor.config.document import Loc
+from monitor.config.gather import Gatherer, Item
+from monitor.config.model import MonitorFile, Polling, Site
+from monitor.config.resolve import Resolver
+from monitor.config.sentences import path_of
+from monitor.config.settings import ApiSettings, Settings, SiteSettings, StoreSettings
+from monitor.config.source import Source, parse_partly
+from monitor.core.model import Connection, Policy, Status
+from monitor.errors import ConfigError, Problem
+
+IN_MEMORY = "this version keeps state in memory: this section is checked, but nothing is stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings that can be used, and what is doubtful about them."""
+
+    settings: Settings
+    warnings: tuple[Problem, ...]
+
+
+def load(path: Path, *, environ: Mapping[str, str], check_secrets: bool = True) -> Loaded:
+    """Read, resolve and check the configuration; `check_secrets=False` reads no secret.
+
+    Raises ConfigError with every problem, warnings too, in file order.
+    """
+    draft = parse_partly(path, MonitorFile)
+    problems = draft.problems
+    if draft.model is None:
+        raise ConfigError(tuple(problems))
+    loading = _Loading(draft.source, draft.model, problems, environ, check_secrets=check_secrets)
+    settings = loading.settings()
+    ordered = _in_file_order(path, problems)
+    if any(problem.severity == "error" for problem in ordered):
+        raise ConfigError(ordered)
+    return Loaded(settings, ordered)
+
+
+def _in_file_order(path: Path, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    ranks = {str(path): 0}
+    for problem in problems:
+        ranks.setdefault(problem.file, len(ranks))
+    return tuple(sorted(problems, key=lambda problem: (ranks[problem.file], problem.line)))
+
+
+class _Loading:
+    """One load; problems are added to the list that it was given."""
+
+    def __init__(
+        self,
+        source: Source,
+        model: MonitorFile,
+        problems: list[Problem],
+        environ: Mapping[str, str],
+        *,
+        check_secrets: bool,
+    ) -> None:
+        self._source = source
+        self._model = model
+        self._problems = problems
+        self._resolver = Resolver(source, environ, problems, check_secrets=check_secrets)
+        self._gatherer = Gatherer(source, self._resolver, problems)
+
+    def settings(self) -> Settings:
+        api, store = self._api(), self._store()
+        drafts = self._drafts()
+        whole = not self._problems or all(each.severity == "warning" for each in self._problems)
+        self._problems += check_sites(self._source, drafts)
+        self._problems += check_connections(drafts)
+        if whole:  # a plan without the broken entries would be another plan
+            self._problems += check_plan(self._source, drafts, api.max_in_flight)
+        return Settings(api, tuple(_site(draft, self._model.polling) for draft in drafts), store)
+
+    def _api(self) -> ApiSettings:
+        api = self._model.api
+        return ApiSettings(
+            base_url=api.base_url,
+            timeout=api.timeout,
+            max_in_flight=api.max_in_flight,
+            ca_file=self._resolver.ca_file(("api", "ca_file"), api.ca_file),
+            proxy_url=api.proxy_url,
+            proxy_from_environment=api.proxy_from_environment,
+        )
+
+    def _store(self) -> StoreSettings:
+        store = self._model.store
+        if "store" in self._model.model_fields_set:
+            self._problems.append(self._source.problem(("store",), IN_MEMORY, "warning"))
+        url = self._resolver.store_url(("store", "url"), store.url)
+        return StoreSettings(url, store.history_retention)
+
+    def _check_watches_something(self, loc: Loc, site: Site) -> None:
+        broken = f"{path_of(loc)}.connection"  # what is broken was taken out, and is told already
+        if site.connections or site.connection_files:
+            return
+        if not any(problem.path.startswith(broken) for problem in self._problems):
+            told = "watches nothing; add connections or connection_files"
+            self._problems.append(self._source.problem(loc, told))
+
+    def _drafts(self) -> list[SiteDraft]:
+        drafts = []
+        for number, site in enumerate(self._model.sites):
+            if site is None:
+                continue
+            loc = ("sites", number)
+            self._check_watches_something(loc, site)
+            draft = SiteDraft(
+                loc=loc,
+                site=site,
+                credential=self._resolver.credential((*loc, "credential"), site.credential),
+                interval=site.interval or self._model.polling.interval,
+                inline=self._gatherer.inline(loc, site),
+                from_files=self._gatherer.from_files(loc, site),
+            )
+            drafts.append(draft)
+        return drafts
+
+
+def _site(draft: SiteDraft, polling: Polling) -> SiteSettings:
+    site = draft.site
+    return SiteSettings(
+        name=site.name,
+        credential=draft.credential,
+        requests_per_minute=site.requests_per_minute,
+        interval=draft.interval,
+        interval_in_force=draft.in_force,
+        breaker_failures=site.breaker_failures or polling.breaker_failures,
+        maintenance_until=site.maintenance_until,
+        connections=_connections(draft, polling),
+    )
+
+
+def _connections(draft: SiteDraft, polling: Polling) -> tuple[Connection, ...]:
+    plain = _policy(draft, polling)
+    policies: dict[frozenset[Status] | None, Policy] = {None: plain}
+    connections = []
+    for item in draft.items:
+        expected = frozenset(item.entry.expected) if item.entry.expected is not None else None
+        if expected not in policies:
+            policies[expected] = _policy(draft, polling, expected)
+        connections.append(_connection(draft, item, policies[expected]))
+    return tuple(connections)
+
+
+def _policy(draft: SiteDraft, polling: Polling, expected: frozenset[Status] | None = None) -> Policy:
+    site = draft.site
+    stale_after = site.stale_after or polling.stale_after
+    confirmations = site.not_found_confirmations or polling.not_found_confirmations
+    return Policy(
+        interval=draft.in_force,
+        stale_window=stale_after * max(draft.interval, draft.in_force),
+        unsettled_interval=site.unsettled_interval or polling.unsettled_interval,
+        not_found_confirmations=confirmations,
+        expected=expected,
+    )
+
+
+def _connection(draft: SiteDraft, item: Item, policy: Policy) -> Connection:
+    entry, site = item.entry, draft.site
+    return Connection(
+        site=site.name,
+        id=entry.id,
+        name=item.name,
+        policy=policy,
+        team=(entry.team if entry.team is not None else site.team) or "",
+        labels=tuple(sorted(entry.labels.items())),
+        maintenance_until=_later(entry.maintenance_until, site.maintenance_until),
+    )
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    moments = [moment for moment in (one, other) if moment is not None]
+    return max(moments, default=None)

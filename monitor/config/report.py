@@ -1,0 +1,45 @@
+"""The plan as `check-config` prints it."""
+
+from typing import Final
+
+from monitor.config.settings import Settings, SiteSettings
+from monitor.core.plan import requests_per_minute, slots_needed
+from monitor.durations import format_duration
+
+_HEAD: Final = ("site", "connections", "interval", "requests/min", "budget", "headroom", "slots")
+
+
+def plan_report(settings: Settings) -> str:
+    """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals."""
+    rows = [_HEAD, *(_row(site) for site in settings.sites), _total(settings)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    lines = []
+    for name, *numbers in rows:
+        cells = [name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(site: SiteSettings) -> tuple[str, ...]:
+    interval = format_duration(site.interval_in_force)
+    if site.interval_in_force > site.interval:
+        interval = f"{interval} (asked: {format_duration(site.interval)})"
+    asked = _asked(site)
+    return (site.name, str(len(site.connections)), interval, *_budget([site], asked))
+
+
+def _total(settings: Settings) -> tuple[str, ...]:
+    count = sum(len(site.connections) for site in settings.sites)
+    asked = sum(_asked(site) for site in settings.sites)
+    row = ("total", str(count), "", *_budget(settings.sites, asked))
+    return (*row[:-1], f"{row[-1]} of {settings.api.max_in_flight}")
+
+
+def _asked(site: SiteSettings) -> float:
+    return requests_per_minute(len(site.connections), site.interval_in_force)
+
+
+def _budget(sites: tuple[SiteSettings, ...] | list[SiteSettings], asked: float) -> tuple[str, ...]:
+    budget = sum(site.requests_per_minute for site in sites)
+    headroom = 100 * (1 - asked / budget)
+    return f"{asked:.1f}", str(budget), f"{headroom:.0f} %", str(slots_needed(asked / 60))

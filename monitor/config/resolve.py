@@ -1,0 +1,159 @@
+"""From the texts in the file to real paths and secrets, with what is wrong about them."""
+
+import glob
+import os
+import re
+import ssl
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from monitor.config.document import Loc
+from monitor.config.model import Credential, OAuth
+from monitor.config.settings import ApiKeyCredential, OAuthCredential, SecretSource
+from monitor.config.source import Source
+from monitor.errors import Problem
+
+CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
+
+_VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# A variable's name by custom, which no secret is likely to be: only such a one is repeated.
+_CUSTOMARY: Final = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_SQLITE: Final = "sqlite:///"
+
+
+class _CannotExpandError(Exception):
+    """A `${…}` that stands for nothing."""
+
+
+class Resolver:
+    """Resolves the texts of one file; problems are added to `problems`."""
+
+    def __init__(
+        self, source: Source, environ: Mapping[str, str], problems: list[Problem], *, check_secrets: bool
+    ) -> None:
+        self._source = source
+        self._environ = environ
+        self._problems = problems
+        self._check_secrets = check_secrets
+
+    def path(self, loc: Loc, text: str) -> Path | None:
+        """A path of the file, or None where a variable in it is not set."""
+        expanded = self._expand(loc, text)
+        return None if expanded is None else self._source.path.parent / expanded
+
+    def pattern(self, loc: Loc, text: str) -> str | None:
+        """A glob of the file, or None where a variable in it is not set."""
+        expanded = self._expand(loc, text, glob.escape)
+        parent = glob.escape(str(self._source.path.parent))
+        return None if expanded is None else os.path.join(parent, expanded)  # noqa: PTH118  Path would eat `./`
+
+    def ca_file(self, loc: Loc, text: str | None) -> Path | None:
+        """The file of authorities, read once to see that it can be used."""
+        path = self.path(loc, text) if text is not None else None
+        if path is None:
+            return None
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            self._error(loc, f"{path} holds no certificates; name a PEM file of authorities")
+        except OSError as error:
+            self._error(loc, f"{path} cannot be read ({error.strerror}); name a PEM file of authorities")
+        return path
+
+    def store_url(self, loc: Loc, text: str) -> str:
+        """The store's URL with its variables expanded."""
+        url = self._expand(loc, text)
+        if url is None:
+            return text
+        if not url.startswith(_SQLITE):
+            self._error(loc, f"is not a URL of SQLite; write {_SQLITE} and an absolute path")
+        elif not url.startswith(f"{_SQLITE}/") or url.endswith("/") or "?" in url or "#" in url:
+            told = f"needs the absolute path of a file after {_SQLITE}"
+            self._error(loc, f"{told}; write for example {_SQLITE}/var/lib/wix-calendar-monitor/state.db")
+        return url
+
+    def credential(self, loc: Loc, form: Credential) -> OAuthCredential | ApiKeyCredential:
+        """The credential, its secret read once to see that it can be."""
+        if form.oauth is not None:
+            return self._oauth((*loc, "oauth"), form.oauth)
+        api_key = self._secret(loc, "api_key", form.api_key_file, form.api_key_env)
+        return ApiKeyCredential(api_key, form.site_id or "")
+
+    def _oauth(self, loc: Loc, form: OAuth) -> OAuthCredential:
+        secret = self._secret(loc, "client_secret", form.client_secret_file, form.client_secret_env)
+        return OAuthCredential(form.client_id, secret, form.instance_id)
+
+    def _secret(self, loc: Loc, what: str, file: str | None, env: str | None) -> SecretSource:
+        if file is None:
+            source = SecretSource(env=env)
+            if self._check_secrets:
+                self._try_variable((*loc, f"{what}_env"), source)
+            return source
+        loc = (*loc, f"{what}_file")
+        path = self.path(loc, file)
+        if path is not None and self._check_secrets:
+            self._try_file(loc, file, path)
+        return SecretSource(file=path or Path(file))
+
+    def _try_file(self, loc: Loc, text: str, path: Path) -> None:
+        try:
+            SecretSource(file=path).read()
+            open_to_all = path.stat().st_mode & stat.S_IROTH
+        except FileNotFoundError as error:
+            told = "names a file that does not exist; write the secret into one, never into this file"
+            self._error(loc, str(error) if _is_plainly_a_path(text, path) else told)
+        except (OSError, ValueError) as error:
+            told = "names no file that can be read; write the secret into one, never into this file"
+            self._error(loc, str(error) if _is_plainly_a_path(text, path) else told)
+        else:
+            if open_to_all:
+                self._warning(loc, f"{path} can be read by every user; run chmod o-r on it")
+
+    def _try_variable(self, loc: Loc, source: SecretSource) -> None:
+        try:
+            source.read(self._environ)
+        except ValueError as error:
+            named = _CUSTOMARY.fullmatch(source.env or "")
+            told = "names a variable that is not set or holds no secret; set it, or use a file"
+            self._error(loc, str(error) if named else told)
+
+    def _expand(self, loc: Loc, text: str, quote: Callable[[str], str] = str) -> str | None:
+        def replace(match: re.Match[str]) -> str:
+            name, end = match.groups()
+            if not end or _NAME.fullmatch(name) is None:
+                raise _CannotExpandError("has a ${ that begins no ${NAME}; write the name of a variable")
+            if not self._environ.get(name):
+                raise _CannotExpandError(name)
+            return quote(self._environ[name])
+
+        try:
+            return _VARIABLE.sub(replace, text)
+        except _CannotExpandError as error:
+            self._cannot_expand(loc, str(error))
+            return None
+
+    def _cannot_expand(self, loc: Loc, told: str) -> None:
+        if told == CREDENTIALS_DIRECTORY:
+            told = f"${{{told}}} is not set (systemd sets it for the service), so this was not checked"
+            self._warning(loc, told)
+        elif _NAME.fullmatch(told):
+            self._error(loc, f"the variable {told} is not set or empty; set it, or write the path without it")
+        else:
+            self._error(loc, told)
+
+    def _error(self, loc: Loc, message: str) -> None:
+        self._problems.append(self._source.problem(loc, message))
+
+    def _warning(self, loc: Loc, message: str) -> None:
+        self._problems.append(self._source.problem(loc, message, "warning"))
+
+
+def _is_plainly_a_path(text: str, path: Path) -> bool:
+    """Whether it is safe to repeat: somebody may have written the secret itself in the place of a file."""
+    try:
+        return path.exists() or ("/" in text.lstrip("/") and path.parent.is_dir())
+    except OSError:
+        return False

@@ -1,0 +1,126 @@
+"""The configuration as the other rooms see it: frozen, resolved, free of files' forms."""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from monitor.core.model import Connection
+
+SECRET_LIMIT: Final = 64 * 1024
+"""Bytes of a secret file."""
+
+_VISIBLE: Final = re.compile(r"[ -~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret is: in a file or in a variable of the environment, exactly one of them."""
+
+    file: Path | None = None
+    env: str | None = None
+
+    def read(self, environ: Mapping[str, str] = os.environ) -> str:
+        """The secret, without white space around it.
+
+        Raises OSError or ValueError; the message names the file or variable and the mend, never the value.
+        """
+        if self.file is not None:
+            return _clean(_read_file(self.file), str(self.file))
+        text = environ.get(self.env or "")
+        if text is None:
+            raise ValueError(f"the variable {self.env} is not set; set it, or use a file")
+        return _clean(text, f"the variable {self.env}")
+
+
+def _clean(text: str, where: str) -> str:
+    text = text.strip()
+    if not text:
+        raise ValueError(f"{where} is empty; put the secret in it")
+    if _VISIBLE.fullmatch(text) is None:
+        told = "holds control characters, several lines or characters that are not ASCII"
+        raise ValueError(f"{where} {told}; keep only the secret in it")
+    return text
+
+
+def _read_file(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{path} is a directory; name the file in it")
+        if not stat.S_ISREG(mode):  # reading a pipe or a device could wait for ever
+            raise ValueError(f"{path} is not a regular file; put the secret into one")
+        with path.open("rb") as file:
+            content = file.read(SECRET_LIMIT + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; write the secret into it") from None
+    except OSError as error:
+        told = f"{path} cannot be read ({error.strerror}); let the service's user read it"
+        raise OSError(told) from None
+    if len(content) > SECRET_LIMIT:
+        raise ValueError(f"{path} is larger than 64 KiB; name the file that holds only the secret")
+    return content.decode("ascii", errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthCredential:
+    """An app's own credential. Without `instance_id` the app is a headless one of a single site."""
+
+    client_id: str
+    client_secret: SecretSource
+    instance_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyCredential:
+    """An account's API key and the site that it is used for."""
+
+    api_key: SecretSource
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """How to reach Wix, for all sites."""
+
+    base_url: str
+    timeout: timedelta
+    max_in_flight: int
+    ca_file: Path | None = None
+    proxy_url: str | None = None
+    proxy_from_environment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where state is to be kept, and for how long what is no longer watched."""
+
+    url: str
+    history_retention: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """One site: its credential, its budget and its connections, in the order of the files."""
+
+    name: str
+    credential: OAuthCredential | ApiKeyCredential
+    requests_per_minute: int
+    interval: timedelta
+    interval_in_force: timedelta
+    breaker_failures: int
+    maintenance_until: datetime | None
+    connections: tuple[Connection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that was configured."""
+
+    api: ApiSettings
+    sites: tuple[SiteSettings, ...]
+    store: StoreSettings

@@ -1,0 +1,20 @@
+"""For all tests: how hard hypothesis looks, and no event loop but pytest-asyncio's."""
+
+import asyncio
+
+from hypothesis import HealthCheck, settings
+
+# No deadline, no complaint about slow data: the machine is shared. No database: a run leaves nothing behind.
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=150,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci")
+
+# Else pytest-asyncio 1.x asks the policy for a loop before its first test, which the policy makes and nobody
+# closes: the warning then fails whichever test the garbage collector happens to run in.
+asyncio.set_event_loop(None)

@@ -1,0 +1,174 @@
+"""A real systemd as PID 1, without a virtual machine: systemd-nspawn boots an overlay over this machine's root.
+
+What is written in the container lands in memory and is gone with it; the network is the container's own and
+has nothing but loopback. Needs root. What does not work there: MemoryMax and TasksMax are not enforced.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+from tests.real_parts import require
+
+_BOOT_SECONDS: Final = 30.0
+_POWER_OFF_SECONDS: Final = 30.0
+_LOOK_AGAIN: Final = 0.05
+_TOOLS: Final = ("systemd-nspawn", "nsenter", "pgrep", "mount", "umount", "curl")
+
+
+def until(wanted: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+    """Look again and again until it is so; AssertionError with an explanation after `seconds`."""
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end, f"not within {seconds} s: {explain()}"
+        pause.wait(_LOOK_AGAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A booted container; `leader` is its PID 1 as this machine counts."""
+
+    leader: int
+
+    def run(self, *command: str, seconds: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, whatever its exit code."""
+        enter = ("nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--")
+        return subprocess.run(
+            (*enter, *command), capture_output=True, text=True, timeout=seconds, check=False, cwd="/"
+        )
+
+    def output(self, *command: str, seconds: float = 30.0) -> str:
+        """Run a command that must succeed; what it printed."""
+        done = self.run(*command, seconds=seconds)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def show(self, unit: str, *names: str) -> dict[str, str]:
+        """Some properties of a unit."""
+        wanted = [f"--property={name}" for name in names]
+        lines = self.output("systemctl", "show", *wanted, unit).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def journal(self, unit: str) -> str:
+        """All that a unit has said since the boot, systemd's words about it included."""
+        return self.output("journalctl", "--boot", "--no-pager", "--output=cat", f"--unit={unit}")
+
+    def until(self, wanted: Callable[[], bool], unit: str, seconds: float = 20.0) -> None:
+        """Wait until it is so; else AssertionError with all that the unit has said."""
+        until(wanted, seconds, lambda: self.journal(unit))
+
+
+@contextmanager
+def booted(prepare: Callable[[Path], Sequence[str]]) -> Iterator[Machine]:
+    """Boot what `prepare` has made of the overlay; it returns what else to tell nspawn. Powered off at the end."""
+    for tool in _TOOLS:
+        require(tool)
+    if os.geteuid() != 0:
+        _lacking("a systemd of its own needs root")
+    with _overlay() as root:
+        for link in (root / "etc/systemd/system").glob("*.wants/*"):  # this machine's services stay out
+            link.unlink()
+        with _running(root, prepare(root)) as machine:
+            yield machine
+
+
+def _lacking(message: str) -> NoReturn:
+    """As tests.real_parts: a skip, but a failure with CI=true or REQUIRE_REAL=1."""
+    if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_REAL") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@contextmanager
+def _overlay() -> Iterator[Path]:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="wix-nspawn-", dir=memory, ignore_cleanup_errors=True) as folder:
+        upper, work, root = (Path(folder, name) for name in ("upper", "work", "root"))
+        for each in (upper, work, root):
+            each.mkdir(mode=0o755)
+        options = f"lowerdir=/,upperdir={upper},workdir={work}"
+        mounted = subprocess.run(
+            ["mount", "-t", "overlay", "overlay", "-o", options, root], capture_output=True, text=True, check=False
+        )
+        if mounted.returncode:
+            _lacking(f"no overlay can be mounted here: {mounted.stderr.strip()}")
+        try:
+            yield root
+        finally:
+            subprocess.run(["umount", "--lazy", root], check=True)
+
+
+@contextmanager
+def _running(root: Path, more: Sequence[str]) -> Iterator[Machine]:
+    before = _control_groups()
+    command = ["systemd-nspawn", "--boot", "--quiet", "--directory", root, f"--machine=wix-{os.getpid()}", *more]
+    # Both are needed where this machine itself has no systemd to register with.
+    command += ["--register=no", "--keep-unit"]
+    command += ["--console=pipe", "--private-network", "systemd.unit=multi-user.target"]
+    with (root.parent / "console").open("wb") as console:
+        nspawn = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        )
+        try:
+            yield _wait_for_boot(nspawn, root.parent / "console")
+        finally:
+            _power_off(nspawn)
+            _sweep_up(_control_groups() - before)
+
+
+def _wait_for_boot(nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
+    seen: list[Machine] = []
+
+    def up() -> bool:
+        assert nspawn.poll() is None, console.read_text(errors="replace")
+        found = subprocess.run(["pgrep", "--parent", str(nspawn.pid)], capture_output=True, text=True, check=False)
+        # Looked up each time: a helper that sets the container up lives before its PID 1 does.
+        seen[:] = [Machine(int(pid)) for pid in found.stdout.split()[:1]]
+        state = seen[0].run("systemctl", "is-system-running").stdout.strip() if seen else ""
+        return state in {"running", "degraded"}
+
+    until(up, _BOOT_SECONDS, lambda: console.read_text(errors="replace"))
+    return seen[0]
+
+
+def _power_off(nspawn: subprocess.Popen[bytes]) -> None:
+    nspawn.terminate()  # nspawn tells its PID 1 to power off in good order
+    try:
+        nspawn.wait(_POWER_OFF_SECONDS)
+    except subprocess.TimeoutExpired:
+        nspawn.kill()
+        nspawn.wait()
+
+
+def _control_groups() -> set[Path]:
+    return {path for path in Path("/sys/fs/cgroup").glob("**/") if path.name in {"payload", "supervisor"}}
+
+
+def _sweep_up(groups: set[Path]) -> None:
+    """Remove the control groups that nspawn leaves behind, the innermost first."""
+    for group in groups:
+        for folder in sorted(group.glob("**/"), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def copy(source: Path, root: Path, target: str) -> None:
+    """Put a file of this machine at a path of the container."""
+    path = root / target.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
