@@ -15,8 +15,8 @@ make_environment() {
         echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2
         return 1
     }
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$requirements"
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
     echo "$stamp" >"$folder/.stamp"
 }
 

@@ -54,12 +54,12 @@ class Redactor:
         self._secrets: dict[str, tuple[str, ...]] = {}
 
     def hide(self, secret: str) -> None:
-        """Never let this value be seen, raw or as JSON escapes it. The empty string is no secret."""
+        """Never let this value be seen, raw or escaped by JSON or Python. The empty string is no secret."""
         if not secret:
             return
         self._secrets.pop(secret, None)  # told again: it is among the newest
-        escaped = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
-        self._secrets[secret] = tuple(dict.fromkeys((secret, *escaped)))
+        forms = (secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret))
+        self._secrets[secret] = tuple(dict.fromkeys((forms[0], *(form[1:-1] for form in forms[1:]))))
         if len(self._secrets) > self._capacity:
             del self._secrets[next(iter(self._secrets))]
 
@@ -236,7 +236,7 @@ class _Renderer:
         self._render: Processor = _render_json
         if form is Format.LOGFMT:
             logfmt = structlog.processors.LogfmtRenderer(bool_as_flag=False)
-            self._render = lambda logger, name, event: logfmt(logger, name, _printable(event))
+            self._render = lambda logger, name, event: logfmt(logger, name, _printable(event, keep="\n"))
         elif form is Format.CONSOLE:
             console = structlog.dev.ConsoleRenderer(
                 colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
@@ -263,7 +263,7 @@ def _shorten(value: object, limit: int) -> object:
     return value if value is None or isinstance(value, bool | int | float) else _cut(str(value), limit)
 
 
-def _printable(event: EventDict, keep: str = "") -> EventDict:
+def _printable(event: EventDict, *, keep: str) -> EventDict:
     """No control character of a value reaches a terminal or breaks a line."""
     return {key: _escape(value, keep) if isinstance(value, str) else value for key, value in event.items()}
 

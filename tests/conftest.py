@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=150,
+    max_examples=100,
     database=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, RootModel, model_validator
+from pydantic import BaseModel, Field, RootModel, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -26,7 +26,7 @@ from monitor.config.fields import (
     Variable,
     between,
 )
-from monitor.config.sentences import StrictModel, complaint, refuse_null
+from monitor.config.sentences import Maybe, StrictModel, complaint
 from monitor.durations import format_duration
 
 DEFAULT_STORE: Final = "sqlite:////var/lib/wix-calendar-monitor/state.db"
@@ -51,12 +51,12 @@ class Api(StrictModel):
     max_in_flight: int = Field(
         256, ge=1, le=10_000, description="Requests at a time, over all sites of the process."
     )
-    ca_file: Path | None = Field(
+    ca_file: Maybe[Path] = Field(
         None,
         description="PEM file of the authorities to trust instead of the system's.",
         examples=["/etc/ssl/private-ca.pem"],
     )
-    proxy_url: ProxyUrl | None = Field(
+    proxy_url: Maybe[ProxyUrl] = Field(
         None,
         description="HTTP proxy for all requests, without user name and password.",
         examples=["http://proxy:3128"],
@@ -117,13 +117,13 @@ class OAuth(StrictModel):
     refused: ClassVar[Mapping[str, str]] = _REFUSED
 
     client_id: Opaque = Field(description="The app's id.", examples=["0f6e…"])
-    client_secret_file: Path | None = Field(
+    client_secret_file: Maybe[Path] = Field(
         None, description="File with the app's secret; or client_secret_env."
     )
-    client_secret_env: Variable | None = Field(
+    client_secret_env: Maybe[Variable] = Field(
         None, description="Environment variable with the app's secret; or client_secret_file."
     )
-    instance_id: Opaque | None = Field(
+    instance_id: Maybe[Opaque] = Field(
         None, description="The app's instance on this site; left out for a headless client."
     )
 
@@ -140,12 +140,12 @@ class Credential(StrictModel):
     confidential: ClassVar[bool] = True
     refused: ClassVar[Mapping[str, str]] = _REFUSED
 
-    oauth: OAuth | None = Field(None, description="OAuth client credentials: the documented choice.")
-    api_key_file: Path | None = Field(None, description="File with an API key; or api_key_env.")
-    api_key_env: Variable | None = Field(
+    oauth: Maybe[OAuth] = Field(None, description="OAuth client credentials: the documented choice.")
+    api_key_file: Maybe[Path] = Field(None, description="File with an API key; or api_key_env.")
+    api_key_env: Maybe[Variable] = Field(
         None, description="Environment variable with an API key; or api_key_file."
     )
-    site_id: Opaque | None = Field(None, description="The Wix site's id; needed with an API key.")
+    site_id: Maybe[Opaque] = Field(None, description="The Wix site's id; needed with an API key.")
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -166,7 +166,7 @@ class Entry(StrictModel):
         description="The connection's id as Wix gives it: opaque, up to 300 characters.",
         examples=["4WnvD8Qz"],
     )
-    name: Name | None = Field(
+    name: Maybe[Name] = Field(
         None,
         description="Our name for it, unique in its site; by default the id, or of an id over 64 characters "
         "its first 12 and a short digest.",
@@ -174,18 +174,18 @@ class Entry(StrictModel):
     labels: dict[LabelName, LabelValue] = Field(
         {}, description="Labels on wix_calendar_connection_info; Prometheus label names, not ours."
     )
-    expected: Annotated[list[StatusWord], Field(min_length=1)] | None = Field(
+    expected: Maybe[Annotated[list[StatusWord], Field(min_length=1)]] = Field(
         None,
         description="The statuses that count as healthy; by default SYNCED, SYNC_IN_PROGRESS, "
         "and CONNECTED unless export is on.",
     )
-    team: Team | None = Field(None, description="Whom its alerts go to; by default its site's team.")
-    maintenance_until: Moment | None = Field(
+    team: Maybe[Team] = Field(None, description="Whom its alerts go to; by default its site's team.")
+    maintenance_until: Maybe[Moment] = Field(
         None, description="Polled and recorded until then, but its alerts are inhibited; RFC 3339."
     )
 
 
-EntryOrHole = Annotated[Entry | None, BeforeValidator(refuse_null)]
+EntryOrHole = Maybe[Entry]
 
 
 class Site(StrictModel):
@@ -197,22 +197,22 @@ class Site(StrictModel):
         description="Our name for the site, unique; a-z 0-9 . _ - only.", examples=["downtown"]
     )
     credential: Credential = Field(description="Who we are to Wix.")
-    team: Team | None = Field(None, description="Whom alerts go to; a connection may override it.")
+    team: Maybe[Team] = Field(None, description="Whom alerts go to; a connection may override it.")
     requests_per_minute: int = Field(
         160, ge=1, le=10_000, description="The site's budget: 80 % of the published 200 per app instance."
     )
-    interval: Interval | None = Field(None, description="Overrides polling.interval.")
-    unsettled_interval: Interval | None = Field(None, description="Overrides polling.unsettled_interval.")
-    stale_after: float | None = Field(
+    interval: Maybe[Interval] = Field(None, description="Overrides polling.interval.")
+    unsettled_interval: Maybe[Interval] = Field(None, description="Overrides polling.unsettled_interval.")
+    stale_after: Maybe[float] = Field(
         None, ge=1, le=1000, allow_inf_nan=False, description="Overrides polling.stale_after."
     )
-    not_found_confirmations: int | None = Field(
+    not_found_confirmations: Maybe[int] = Field(
         None, ge=1, le=100, description="Overrides polling.not_found_confirmations."
     )
-    breaker_failures: int | None = Field(
+    breaker_failures: Maybe[int] = Field(
         None, ge=1, le=1000, description="Overrides polling.breaker_failures."
     )
-    maintenance_until: Moment | None = Field(
+    maintenance_until: Maybe[Moment] = Field(
         None, description="Polled and recorded until then, but all its alerts are inhibited; RFC 3339."
     )
     connections: list[EntryOrHole] = Field([], description="The connections to watch.")
@@ -221,7 +221,7 @@ class Site(StrictModel):
     )
 
 
-SiteOrHole = Annotated[Site | None, BeforeValidator(refuse_null)]
+SiteOrHole = Maybe[Site]
 
 
 class MonitorFile(StrictModel):

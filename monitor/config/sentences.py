@@ -4,9 +4,9 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Final, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -19,7 +19,12 @@ HOLES: Final = "holes"
 """The validation context's key under which a list may hold None in the place of a broken entry."""
 
 _COMPLAINT: Final = "complaint"
+_NO_VALUE: Final = "has no value; write one or remove it"
+_UNIONS: Final = (Union, types.UnionType)
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+T = TypeVar("T")
 
 
 class StrictModel(BaseModel):
@@ -33,17 +38,15 @@ class StrictModel(BaseModel):
     refused: ClassVar[Mapping[str, str]] = {}
     """Keys that people expect here, and what to write instead."""
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _has_value(cls, value: Any, info: ValidationInfo) -> Any:
-        return refuse_null(value, info)
 
-
-def refuse_null(value: Any, info: ValidationInfo) -> Any:
-    """The value, unless it is none; a hole that `parse_partly` made is let through."""
+def _refuse_null(value: Any, info: ValidationInfo) -> Any:
     if value is None and not (info.context and info.context.get(HOLES)):
-        raise complaint("has no value; write one or remove it")
+        raise complaint(_NO_VALUE)
     return value
+
+
+Maybe = Annotated[T | None, BeforeValidator(_refuse_null)]
+"""What may be left out but not written without a value; None where it was left out, and in a hole."""
 
 
 def complaint(message: str) -> PydanticCustomError:
@@ -88,19 +91,26 @@ def path_of(loc: Loc) -> str:
 
 def explain(error: ErrorDetails, model: type[BaseModel], loc: Loc) -> tuple[Loc, str]:
     """Say one error of `model` in words, and where to point, given its place in the file."""
-    hushed, owner, field = _look_up(model, loc)
+    hushed, owner, field = _look_up(model, error["loc"])
     kind = error["type"]
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return _unknown_tag(error, loc, hushed=hushed)
     if kind == "extra_forbidden":
         return _unknown_key(loc, owner, hushed=hushed)
     if kind == "missing":
         example = (field.examples or [None])[0] if field is not None else None
         return loc, "is missing; add it" + (f", for example {loc[-1]}: {example}" if example else "")
+    return loc, _NO_VALUE if error["input"] is None else _say(error, hushed=hushed)
+
+
+def _say(error: ErrorDetails, *, hushed: bool) -> str:
+    """Say an error about a value."""
+    kind = error["type"]
     if kind == _COMPLAINT:
-        return loc, str(error.get("ctx", {}).get("message", error["msg"]))
-    say = _SAYINGS.get(kind)
-    if say is not None:
-        return loc, say(error, "this" if hushed else show(error["input"]))
-    return loc, "is not valid" if hushed else error["msg"].removeprefix("Value error, ")
+        return str(_ctx(error, "message"))
+    if kind in _SAYINGS:
+        return _SAYINGS[kind](error, "this" if hushed else show(error["input"]))
+    return "is not valid" if hushed else error["msg"].removeprefix("Value error, ")
 
 
 def _ctx(error: ErrorDetails, key: str) -> Any:
@@ -124,6 +134,7 @@ _SAYINGS: Final[dict[str, Callable[[ErrorDetails, str], str]]] = {
         + ("put it in quotes" if isinstance(e["input"], int | float) else "write text")
     ),
     "list_type": lambda e, _: _wanted(e, "a list is wanted; write [one, two] or lines that start with `- `"),
+    "tuple_type": lambda e, _: _wanted(e, "a list is wanted; write [one, two] or lines that start with `- `"),
     "dict_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
     "model_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
     "model_attributes_type": lambda e, _: _wanted(e, "a mapping is wanted; write lines of `key: value`"),
@@ -144,6 +155,14 @@ _SAYINGS: Final[dict[str, Callable[[ErrorDetails, str], str]]] = {
     "literal_error": lambda e, shown: f"{shown} is not known here; write {_ctx(e, 'expected')}",
     "enum": lambda e, shown: f"{shown} is not known here; write {_ctx(e, 'expected')}",
 }
+
+
+def _unknown_tag(error: ErrorDetails, loc: Loc, *, hushed: bool) -> tuple[Loc, str]:
+    place = (*loc, str(_ctx(error, "discriminator")).strip("'"))
+    if error["type"] == "union_tag_not_found":
+        return place, "is missing; add it"
+    shown = "this" if hushed else show(_ctx(error, "tag"))
+    return place, f"{shown} is not known here; write one of {_ctx(error, 'expected_tags')}"
 
 
 def _unknown_key(loc: Loc, owner: type[BaseModel] | None, *, hushed: bool) -> tuple[Loc, str]:
@@ -177,6 +196,8 @@ def _look_up(model: type[BaseModel], loc: Loc) -> tuple[bool, type[BaseModel] | 
 def _step(kind: Any, part: str | int) -> tuple[Any, FieldInfo | None]:
     if isinstance(kind, type) and issubclass(kind, RootModel):
         kind = _bare(kind.model_fields["root"].annotation)
+    if get_origin(kind) in _UNIONS:
+        return next((each for each in get_args(kind) if _is_tagged(each, part)), None), None
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = _keys(kind).get(str(part))
         return (_bare(field.annotation), field) if field is not None else (None, None)
@@ -188,10 +209,15 @@ def _step(kind: Any, part: str | int) -> tuple[Any, FieldInfo | None]:
 
 def _bare(kind: Any) -> Any:
     """A type without its annotations and without its None."""
-    while get_origin(kind) in (Annotated, Union, types.UnionType):
-        arguments = get_args(kind)
-        if get_origin(kind) is Annotated:
-            kind = arguments[0]
-        else:
-            kind = next(each for each in arguments if each is not types.NoneType)
+    while get_origin(kind) is Annotated or get_origin(kind) in _UNIONS:
+        arguments = [each for each in get_args(kind) if each is not types.NoneType]
+        if get_origin(kind) in _UNIONS and len(arguments) > 1:
+            break
+        kind = arguments[0]
     return kind
+
+
+def _is_tagged(kind: Any, tag: str | int) -> bool:
+    """Whether pydantic means this member of a union by `tag`."""
+    fields = _keys(kind).values() if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
+    return any(get_origin(f.annotation) is Literal and tag in get_args(f.annotation) for f in fields)

@@ -11,10 +11,20 @@ from pydantic_core import ErrorDetails
 
 from monitor.config.document import Loc, read_document, read_lines
 from monitor.config.fields import Duration
-from monitor.config.sentences import HOLES, StrictModel, complaint, explain, path_of
+from monitor.config.sentences import HOLES, Maybe, StrictModel, complaint, explain, path_of
 from monitor.errors import Problem
 
-__all__ = ["Draft", "Duration", "Source", "StrictModel", "complaint", "parse", "parse_partly", "read_yaml"]
+__all__ = [
+    "Draft",
+    "Duration",
+    "Maybe",
+    "Source",
+    "StrictModel",
+    "complaint",
+    "parse",
+    "parse_partly",
+    "read_yaml",
+]
 
 _ROUNDS: Final = 10  # each round cuts at least one level off what is broken
 

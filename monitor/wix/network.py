@@ -11,6 +11,12 @@ from monitor.core.model import Answer, FailureReason, NoAnswer
 BODY_LIMIT: Final = 256 * 1024
 """Bytes of an answer that we read; a connection has about two thousand."""
 
+_CLOSED_UNDER_US: Final = (
+    aiohttp.ClientOSError,
+    aiohttp.ClientConnectionResetError,
+    aiohttp.ServerDisconnectedError,
+)
+
 
 class StaleConnection(NoAnswer, frozen=True, gc=False):
     """A connection kept from earlier was closed under the request: Wix may have closed it as we wrote."""
@@ -38,7 +44,7 @@ async def only_once(
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+    except _CLOSED_UNDER_US as error:
         raise CutOffError(error) from error
 
 

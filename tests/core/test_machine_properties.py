@@ -102,7 +102,7 @@ policies = st.builds(
 @st.composite
 def plays(draw: st.DrawFn, gaps: st.SearchStrategy[timedelta] = forward) -> Play:
     connection = Connection("downtown", "id-1", "anna", draw(policies))
-    script = draw(st.lists(st.tuples(observations, gaps, st.booleans()), max_size=40))
+    script = draw(st.lists(st.tuples(observations, gaps, st.booleans()), max_size=30))
     return Play(connection, list(played(connection, script)))
 
 
@@ -269,13 +269,16 @@ def test_after_a_success_no_row_of_failures_is_left(play: Play) -> None:
 
 
 @given(plays())
-def test_sync_settings_are_told_from_the_known_to_the_new(play: Play) -> None:
+def test_every_switched_direction_is_told_unless_a_side_of_it_was_not_found(play: Play) -> None:
     for poll in play.polls:
-        for told in poll.effects:
-            if isinstance(told, SyncSettingsChanged):
-                half = "import_enabled" if told.direction is Direction.IMPORT else "export_enabled"
-                assert (told.was, told.now) == (getattr(poll.before, half), getattr(poll.after, half))
-                assert told.was is not told.now
+        halves = [
+            (Direction.IMPORT, poll.before.import_enabled, poll.after.import_enabled),
+            (Direction.EXPORT, poll.before.export_enabled, poll.after.export_enabled),
+        ]
+        known = not {poll.before.status, poll.after.status} & {None, Status.NOT_FOUND}
+        told = [effect for effect in poll.effects if isinstance(effect, SyncSettingsChanged)]
+        expected = [half for half in halves if known and half[1] is not half[2]]
+        assert [(effect.direction, effect.was, effect.now) for effect in told] == expected
 
 
 @given(plays())

@@ -120,8 +120,24 @@ def test_the_interval_in_force_is_the_configured_one_or_stretched_to_fit(
     assert (in_force == interval) == (Fraction(count * 60) / Fraction(interval / SECOND) <= budget)
 
 
+def test_a_configured_interval_of_exactly_the_budget_stays_in_force() -> None:
+    assert interval_in_force(1, 40, 1.5 * SECOND) == 1.5 * SECOND
+    assert interval_in_force(1, 39, 1.5 * SECOND) == 2 * SECOND
+
+
 @pytest.mark.parametrize(
-    ("rate", "slots"), [(0, 0), (0.001, 1), (1, 1), (3.4, 2), (10, 3), (10.1, 4), (1 / 0.3, 1), (1000, 300)]
+    ("rate", "slots"),
+    [
+        (0, 0),
+        (0.001, 1),
+        (1, 1),
+        (3.4, 2),
+        (10, 3),
+        (10.1, 4),
+        (1 / 0.3, 1),
+        (1000, 300),
+        (sum([1 / 15] * 50), 1),
+    ],
 )
 def test_slots_are_what_is_in_flight_at_once_at_300_ms_an_answer(rate: float, slots: int) -> None:
     assert slots_needed(rate) == slots

@@ -32,7 +32,8 @@ sys.exit(main())
 def install(root: Path) -> Sequence[str]:
     """Install into a container's root; what nspawn must be told for it."""
     base = Path(sys.base_prefix)
-    hidden = any(base.is_relative_to(place) for place in _HIDDEN) or base.stat().st_dev != Path("/").stat().st_dev
+    outside = base.stat().st_dev != Path("/").stat().st_dev  # the overlay shows one file system
+    hidden = outside or any(base.is_relative_to(place) for place in _HIDDEN)
     seen = Path(_PYTHON) if hidden else base
     _make_environment(root, seen)
     if not hidden:
@@ -64,9 +65,12 @@ def _make_environment(root: Path, base: Path) -> None:
 
 def _needed() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
     found: set[str] = set()
-    todo = [Requirement(each).name for each in named]
+    todo = [
+        Requirement(each).name
+        for group in (project["dependencies"], *project["optional-dependencies"].values())
+        for each in group
+    ]
     while todo:
         name = todo.pop()
         if name not in found:

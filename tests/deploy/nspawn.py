@@ -1,4 +1,4 @@
-"""A real systemd as PID 1, without a virtual machine: systemd-nspawn boots an overlay over this machine's root.
+"""A real systemd as PID 1, without a virtual machine: nspawn boots an overlay over this machine's root.
 
 What is written in the container lands in memory and is gone with it; the network is the container's own and
 has nothing but loopback. Needs root. What does not work there: MemoryMax and TasksMax are not enforced.
@@ -70,7 +70,7 @@ class Machine:
 
 @contextmanager
 def booted(prepare: Callable[[Path], Sequence[str]]) -> Iterator[Machine]:
-    """Boot what `prepare` has made of the overlay; it returns what else to tell nspawn. Powered off at the end."""
+    """Boot what `prepare` makes of the overlay, and power it off; `prepare` returns more flags for nspawn."""
     for tool in _TOOLS:
         require(tool)
     if os.geteuid() != 0:
@@ -96,10 +96,9 @@ def _overlay() -> Iterator[Path]:
         upper, work, root = (Path(folder, name) for name in ("upper", "work", "root"))
         for each in (upper, work, root):
             each.mkdir(mode=0o755)
-        options = f"lowerdir=/,upperdir={upper},workdir={work}"
-        mounted = subprocess.run(
-            ["mount", "-t", "overlay", "overlay", "-o", options, root], capture_output=True, text=True, check=False
-        )
+        layers = f"lowerdir=/,upperdir={upper},workdir={work}"
+        mount = ["mount", "-t", "overlay", "overlay", "-o", layers, str(root)]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
         if mounted.returncode:
             _lacking(f"no overlay can be mounted here: {mounted.stderr.strip()}")
         try:
@@ -111,10 +110,10 @@ def _overlay() -> Iterator[Path]:
 @contextmanager
 def _running(root: Path, more: Sequence[str]) -> Iterator[Machine]:
     before = _control_groups()
-    command = ["systemd-nspawn", "--boot", "--quiet", "--directory", root, f"--machine=wix-{os.getpid()}", *more]
+    command = ["systemd-nspawn", "--boot", "--quiet", f"--directory={root}", f"--machine=wix-{os.getpid()}"]
     # Both are needed where this machine itself has no systemd to register with.
     command += ["--register=no", "--keep-unit"]
-    command += ["--console=pipe", "--private-network", "systemd.unit=multi-user.target"]
+    command += ["--console=pipe", "--private-network", *more, "systemd.unit=multi-user.target"]
     with (root.parent / "console").open("wb") as console:
         nspawn = subprocess.Popen(
             command,
@@ -136,7 +135,8 @@ def _wait_for_boot(nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
 
     def up() -> bool:
         assert nspawn.poll() is None, console.read_text(errors="replace")
-        found = subprocess.run(["pgrep", "--parent", str(nspawn.pid)], capture_output=True, text=True, check=False)
+        children = ["pgrep", "--parent", str(nspawn.pid)]
+        found = subprocess.run(children, capture_output=True, text=True, check=False)
         # Looked up each time: a helper that sets the container up lives before its PID 1 does.
         seen[:] = [Machine(int(pid)) for pid in found.stdout.split()[:1]]
         state = seen[0].run("systemctl", "is-system-running").stdout.strip() if seen else ""

@@ -1,0 +1,26 @@
+"""The plan as a table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from monitor.config import load, plan_report
+
+
+def test_the_plan_is_an_aligned_table_with_a_total(write: Callable[..., Path]) -> None:
+    write("".join(f"- id: n{n}\n" for n in range(200)), "more.yml")
+    path = write(
+        "sites:\n"
+        "- name: downtown\n"
+        "  credential: {oauth: {client_id: a, client_secret_env: DEMO_SECRET}}\n"
+        "  connection_files: [more.yml]\n"
+        "- name: spa\n"
+        "  credential: {oauth: {client_id: b, client_secret_env: DEMO_SECRET}}\n"
+        "  interval: 1m30s\n"
+        "  connections: [{id: a}, {id: b}, {id: c}]\n"
+    )
+    assert plan_report(load(path, environ={"DEMO_SECRET": "canary"}).settings).splitlines() == [
+        "site      connections          interval  requests/min  budget  headroom     slots",
+        "downtown          200  1m15s (asked: 1m)         160.0     160       0 %         1",
+        "spa                 3             1m30s           2.0     160      99 %         1",
+        "total             203                           162.0     320      49 %  1 of 256",
+    ]

@@ -1,0 +1,781 @@
+"""One site's sweep in virtual time: its phases, its misses, its trials, its extra looks, its end.
+
+Everything is real down to the HTTP session, which is ours: it answers by a script and writes down who asked
+when. The event loop's clock leaps from timer to timer, so that minutes pass in milliseconds.
+"""
+
+import asyncio
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import structlog
+
+from monitor.clock import Clock
+from monitor.config import ApiKeyCredential, ApiSettings, SecretSource
+from monitor.core.effects import Transition
+from monitor.core.model import (
+    Answer,
+    Connection,
+    ConnectionState,
+    FailureReason,
+    NoAnswer,
+    Policy,
+    Status,
+)
+from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
+from monitor.core.site import Site
+from monitor.metrics.exposition import Dialect
+from monitor.metrics.telemetry import Telemetry
+from monitor.report import Reporter
+from monitor.store import MemoryStore
+from monitor.sweep import Sweep
+from monitor.wix.client import Api, WixClient
+from monitor.wix.pace import Pace, Slots
+
+pytestmark = pytest.mark.looptime
+
+EPOCH: Final = 1_800_000_000.0  # about what the wall clock says when the loop's says 0
+LATENCY: Final = 0.2
+ENVELOPE: Final = json.dumps({"message": "no", "details": {}}).encode()
+UNAVAILABLE: Final = Answer(503, ENVELOPE)
+
+Answers = Answer | NoAnswer | Exception
+Script = Callable[[str, float], tuple[float, Answers]]
+"""Connection id and time asked in, seconds to the answer and the answer out."""
+
+
+class Request(NamedTuple):
+    connection_id: str
+    at: float
+
+
+def observed(connection_id: str, status: str = "SYNCED", reason: str | None = None) -> Answer:
+    body = {"connection": {"id": connection_id, "status": status, "errorReason": reason}}
+    return Answer(200, json.dumps(body).encode())
+
+
+def synced(connection_id: str, _: float) -> tuple[float, Answers]:
+    return LATENCY, observed(connection_id)
+
+
+class ScriptedApi(Api):
+    """Answers by a script instead of over a network; never two requests of one connection at a time."""
+
+    def __init__(self, clock: Clock, script: Script) -> None:
+        settings = ApiSettings("https://wix.invalid", timedelta(seconds=10), 256, None, None, False)  # noqa: FBT003
+        super().__init__(settings, clock, lambda _: None)
+        self.script = script
+        self.requests: list[Request] = []
+        self.answered: list[Request] = []
+        self._in_flight: set[str] = set()
+
+    async def send(
+        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None = None
+    ) -> Answer | NoAnswer:
+        del headers, body
+        connection_id = path.rpartition("/")[2]
+        assert method == "GET"
+        assert connection_id not in self._in_flight, "two polls of one connection at a time"
+        now = asyncio.get_running_loop().time()
+        self.requests.append(Request(connection_id, now))
+        self._in_flight.add(connection_id)
+        try:
+            delay, answer = self.script(connection_id, now)
+            await asyncio.sleep(delay)
+        finally:
+            self._in_flight.discard(connection_id)
+        self.answered.append(Request(connection_id, now))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def times(self, connection_id: str) -> list[float]:
+        return [each.at for each in self.requests if each.connection_id == connection_id]
+
+
+class Books(MemoryStore):
+    """The memory store, written down; `refuse` makes the next commits fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuse = 0
+        self.happened: list[str] = []
+        self.slow: asyncio.Event | None = None
+
+    async def commit(
+        self, connection: Connection, state: ConnectionState, transitions: Sequence[Transition]
+    ) -> None:
+        if self.slow is not None:
+            await self.slow.wait()
+        if self.refuse:
+            self.refuse -= 1
+            raise OSError("disk full")
+        await super().commit(connection, state, transitions)
+        self.happened.append(f"committed {connection.id}")
+
+    async def mark_announced(self, transitions: Sequence[Transition]) -> None:
+        await super().mark_announced(transitions)
+        self.happened += [f"marked {each.connection_id}" for each in transitions]
+
+
+@dataclass
+class Stage:
+    """A sweep with all around it, and somebody who ticks it."""
+
+    sweep: Sweep
+    api: ScriptedApi
+    store: Books
+    telemetry: Telemetry
+    clock: Clock
+    epoch: float
+    lines: list[Mapping[str, Any]]
+    crashes: list[tuple[str, Exception]] = field(default_factory=list)
+    task_errors: list[BaseException] = field(default_factory=list)
+
+    async def run(self, seconds: float, *, late: Callable[[], float] = lambda: 0.0) -> None:
+        """Tick every period for so long, each tick late by so many seconds."""
+        loop = asyncio.get_running_loop()
+        period = self.sweep.tick_period.total_seconds()
+        end, tick = loop.time() + seconds, loop.time()
+        while tick < end:
+            await asyncio.sleep(max(tick + late() - loop.time(), 0.0))
+            self.sweep.tick()
+            tick += period
+        await asyncio.sleep(max(end - loop.time(), 0.0))
+
+    def missed(self) -> dict[str, int]:
+        page = self.telemetry.render(Dialect.TEXT).decode()
+        start = "wix_calendar_monitor_polls_missed_total{reason="
+        rows = [line.removeprefix(start) for line in page.splitlines() if line.startswith(start)]
+        return {reason.strip('"'): int(float(n)) for reason, n in (row.split("} ") for row in rows)}
+
+    def lags(self) -> tuple[int, float]:
+        """How many polls were started, and how late all of them together."""
+        rows = dict(
+            line.split(" ")
+            for line in self.telemetry.render(Dialect.TEXT).decode().splitlines()
+            if line.startswith("wix_calendar_monitor_poll_lag_seconds_")
+        )
+        name = "wix_calendar_monitor_poll_lag_seconds"
+        return int(float(rows[f"{name}_count"])), float(rows[f"{name}_sum"])
+
+    def events(self, name: str) -> list[Mapping[str, Any]]:
+        return [line for line in self.lines if line["event"] == name]
+
+    def state(self, connection_id: str) -> ConnectionState:
+        return next(each.state for each in self.sweep.watched if each.connection.id == connection_id)
+
+
+class Set(NamedTuple):
+    """What is on a stage; seconds."""
+
+    count: int = 4
+    interval: float = 60.0
+    unsettled: float = 60.0
+    budget: int = 160
+    breaker: int = 3
+    jitter: float = 0.0
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Stage]:
+    key = tmp_path / "key"
+    key.write_text("canary-key")
+
+    def made(script: Script = synced, **options: Any) -> Stage:
+        a_set = Set(**options)
+        loop = asyncio.get_running_loop()
+        # The first connection is due a millisecond after the start, the others at k/n of the interval.
+        epoch = EPOCH + site_offset("downtown") * a_set.interval / max(a_set.count, 1) - 0.001
+        clock = Clock(lambda: epoch + loop.time(), loop.time)
+        site = Site("downtown", timedelta(seconds=a_set.interval), a_set.breaker, a_set.count)
+        pace = Pace(site, a_set.budget, Slots(256), clock, lambda: a_set.jitter)
+        api, store, telemetry = ScriptedApi(clock, script), Books(), Telemetry()
+        credential = ApiKeyCredential(SecretSource(key, None), "site-id")
+        client = WixClient(api, pace, clock, credential, lambda _: None, lambda: None)
+        lines: list[Mapping[str, Any]] = []
+        reporter = Reporter(recorder(lines, store), telemetry, clock)
+        policy = Policy(
+            timedelta(seconds=a_set.interval),
+            timedelta(seconds=3 * a_set.interval),
+            timedelta(seconds=a_set.unsettled),
+        )
+        connections = [Connection("downtown", f"c{n}", f"name-{n}", policy) for n in range(a_set.count)]
+        crashes: list[tuple[str, Exception]] = []
+        errors: list[BaseException] = []
+        sweep = Sweep(
+            connections,
+            client,
+            store,
+            reporter,
+            telemetry,
+            clock,
+            on_crash=lambda connection, error: crashes.append((connection.id, error)),
+            on_task_error=errors.append,
+        )
+        sweep.start()
+        return Stage(sweep, api, store, telemetry, clock, epoch, lines, crashes, errors)
+
+    return made
+
+
+def recorder(lines: list[Mapping[str, Any]], store: Books) -> Any:
+    """A logger whose lines are kept, in the store's book too, for the order of things."""
+
+    def keep(_: object, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        lines.append(event)
+        store.happened.append(f"told {event['event']}")
+        raise structlog.DropEvent
+
+    return structlog.wrap_logger(
+        None, processors=[keep], wrapper_class=structlog.make_filtering_bound_logger(0)
+    )
+
+
+@pytest.fixture
+async def stages(build: Callable[..., Stage]) -> Any:
+    """Builds stages, and takes them down again."""
+    built: list[Stage] = []
+
+    def made(script: Script = synced, **options: Any) -> Stage:
+        built.append(build(script, **options))
+        return built[-1]
+
+    yield made
+    for stage in built:
+        await stage.sweep.drain(0)
+        assert stage.task_errors == []
+
+
+Stages = Callable[..., Stage]
+
+
+def phases(stage: Stage, interval: float, after: float = 0.0) -> dict[str, float]:
+    """When each connection is due first from the loop's time `after` on."""
+    ids = [each.connection.id for each in stage.sweep.watched]
+    offset, period = site_offset("downtown"), timedelta(seconds=interval)
+    return {
+        each: after + seconds_to_first(stage.epoch + after, period, rank + offset, len(ids))
+        for rank, each in enumerate(in_phase_order(ids))
+    }
+
+
+# Phases
+
+
+@pytest.mark.parametrize("interval", [1.0, 7.0, 60.0, 3600.0])
+@pytest.mark.parametrize("count", [1, 4, 30])
+async def test_each_connection_is_polled_once_an_interval_at_its_phase(
+    stages: Stages, interval: float, count: int
+) -> None:
+    stage = stages(interval=interval, count=count, budget=100_000)
+    await stage.run(10 * interval)
+    for connection_id, phase in phases(stage, interval).items():
+        due = [phase + n * interval for n in range(10)]
+        assert stage.api.times(connection_id) == pytest.approx(due, abs=1e-3)
+    assert stage.lags() == (10 * count, pytest.approx(0, abs=1e-3 * count))
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_phases_are_spread_evenly_over_the_interval(stages: Stages) -> None:
+    stage = stages(count=30)
+    await stage.run(59.999)
+    starts = sorted(each.at for each in stage.api.requests)
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    assert gaps == pytest.approx([2.0] * 29, abs=1e-3)
+
+
+async def test_a_restart_keeps_the_phases(stages: Stages) -> None:
+    first = stages(count=5)
+    await first.run(123.4)
+    await first.sweep.drain(7.0)
+    second = stages(count=5)
+    began = asyncio.get_running_loop().time()
+    await second.run(60.0)
+    assert [each.at for each in second.api.requests] == pytest.approx(
+        sorted(phases(first, 60.0, began).values()), abs=1e-2
+    )
+    for connection_id in ("c0", "c1", "c2", "c3", "c4"):
+        before, (after,) = first.api.times(connection_id), second.api.times(connection_id)
+        assert (after - before[0] + 1.0) % 60.0 == pytest.approx(1.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("late", [0.3, 0.99])
+async def test_late_ticks_delay_no_poll(stages: Stages, late: float) -> None:
+    stage = stages(count=12, interval=6.0, budget=100_000)
+    period = stage.sweep.tick_period.total_seconds()
+    delays = itertools.cycle([0.0, late * period, 0.0, late * period, late * period])
+    await stage.run(60, late=lambda: next(delays))
+    count, lag = stage.lags()
+    assert count == 120
+    assert lag == pytest.approx(0, abs=0.01)
+
+
+async def test_ticks_stop_and_what_was_armed_is_all_that_comes(stages: Stages) -> None:
+    stage = stages(count=1, interval=10.0)
+    stage.sweep.tick()
+    await asyncio.sleep(100)
+    assert len(stage.api.requests) <= 2
+
+
+async def test_an_empty_site_is_no_trouble(stages: Stages) -> None:
+    stage = stages(count=0)
+    await stage.run(120)
+    assert stage.api.requests == []
+    assert stage.sweep.snapshot(maintenance=False).connections == 0
+
+
+@pytest.mark.parametrize(
+    ("interval", "period"), [(1.0, 1.0), (2.0, 1.0), (6.0, 3.0), (10.0, 5.0), (3600.0, 5.0)]
+)
+async def test_ticks_come_every_one_to_five_seconds(stages: Stages, interval: float, period: float) -> None:
+    assert stages(interval=interval).sweep.tick_period == timedelta(seconds=period)
+
+
+# Misses
+
+
+async def test_a_poll_that_outlasts_the_interval_makes_the_next_ones_overlap(stages: Stages) -> None:
+    stage = stages(lambda c, _: (25.0, observed(c)), count=1, interval=10.0)
+    await stage.run(94.0)
+    # the API lets no two be in flight; of dues at 0, 10 … 90 those at 0, 30, 60 and 90 are started
+    assert stage.api.times("c0") == pytest.approx([0, 30, 60, 90], abs=1e-3)
+    assert stage.missed() == {"overlap": 6, "overrun": 0}
+
+
+async def test_a_poll_held_back_by_the_budget_past_its_next_due_is_an_overrun(stages: Stages) -> None:
+    stage = stages(count=4, interval=10.0, budget=12)  # 24 a minute are wanted
+    await stage.run(600.0)
+    started, _ = stage.lags()
+    missed = stage.missed()
+    waiting = sum(each.stage.value == "waiting" for each in stage.sweep.watched)
+    assert missed["overlap"] == 0
+    assert started + missed["overrun"] + waiting == 4 * 60
+    assert started == len(stage.api.requests) == pytest.approx(120, abs=12)
+    assert_within_budget(stage, 12)
+
+
+def assert_within_budget(stage: Stage, budget: int) -> None:
+    starts = [each.at for each in stage.api.requests]
+    for index, at in enumerate(starts[budget:]):
+        assert at - starts[index] > 60.0 - 1e-3
+
+
+async def test_a_stalled_loop_catches_up_without_double_polls(stages: Stages) -> None:
+    stalled = [0.0]
+    stage = stages(count=6, interval=10.0, budget=100_000)
+    loop = asyncio.get_running_loop()
+    clock = stage.clock
+    clock.monotonic = lambda: loop.time() + stalled[0]  # the loop was away: timers fire, time has passed
+    await stage.run(60.0)
+    before = len(stage.api.requests)
+    stalled[0] = 37.0
+    await stage.run(30.0)
+    by_connection = Counter(each.connection_id for each in stage.api.requests[before:])
+    # 67 s went by: each was due six or seven times; what was run over is missed, the rest is polled
+    missed = stage.missed()["overrun"]
+    started = sum(by_connection.values())
+    assert stage.missed()["overlap"] == 0
+    assert missed >= 6 * 2
+    assert started + missed == pytest.approx(6 * 6.7, abs=6)
+    assert set(by_connection.values()) <= {3, 4}
+    for connection_id in by_connection:
+        late = [at for at in stage.api.times(connection_id) if at >= 60.0]
+        assert all(after - before > 1.0 for before, after in itertools.pairwise(late))
+
+
+async def test_a_stalled_loop_while_the_site_is_down_misses_nothing(stages: Stages) -> None:
+    stalled = [0.0]
+    stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=3, interval=10.0, breaker=2)
+    loop = asyncio.get_running_loop()
+    stage.clock.monotonic = lambda: loop.time() + stalled[0]
+    await stage.run(30.0)
+    stalled[0] = 45.0
+    await stage.run(30.0)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+# The breaker and Retry-After
+
+
+async def test_while_the_site_is_down_one_trial_a_back_off_walks_on(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=4, interval=20.0, breaker=3)
+    await stage.run(900.0)
+    trials = stage.api.requests[3:]
+    gaps = [after.at - before.at for before, after in itertools.pairwise(stage.api.requests[2:])]
+    expected = [20, 40, 80, 160, 300]
+    assert gaps == pytest.approx([each + LATENCY for each in expected], abs=1e-2)
+    ids = [each.connection_id for each in trials]
+    assert len(set(ids[:4])) == 4
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+    assert len(stage.events("site_down")) == 1
+    assert stage.sweep.snapshot(maintenance=False).up is False
+
+
+async def test_after_recovery_the_polls_go_on_in_phase(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, UNAVAILABLE if at < 100 else observed(connection_id)
+
+    stage = stages(script, count=4, interval=20.0, breaker=3)
+    await stage.run(400.0)
+    (up,) = stage.events("site_up")
+    back = up["since"].timestamp() - stage.epoch + up["duration_seconds"]
+    for connection_id, first in phases(stage, 20.0, back).items():
+        regular = [at for at in stage.api.times(connection_id) if at > back]
+        assert regular == pytest.approx([first + 20 * n for n in range(len(regular))], abs=1e-2)
+        assert len(regular) >= 10
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+    snapshot = stage.sweep.snapshot(maintenance=False)
+    assert (snapshot.up, snapshot.breaker_open, snapshot.down_reason) == (True, False, None)
+
+
+async def test_what_waits_for_the_budget_when_the_site_goes_down_is_not_sent_and_not_missed(
+    stages: Stages,
+) -> None:
+    stage = stages(lambda _, __: (5.0, UNAVAILABLE), count=10, interval=10.0, budget=3, breaker=3)
+    await stage.run(59.0)
+    assert len(stage.api.requests) == 3
+    assert stage.missed()["overrun"] == 0
+    assert {each.stage.value for each in stage.sweep.watched} <= {"idle", "waiting"}
+    assert len(stage.events("site_down")) == 1
+
+
+async def test_a_429_silences_the_whole_site_for_its_wait_and_is_not_a_miss(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        limited = Answer(429, ENVELOPE, "", "45")
+        return LATENCY, limited if 30 <= at < 31 else observed(connection_id)
+
+    stage = stages(script, count=60, interval=60.0)
+    await stage.run(200.0)
+    (told,) = stage.events("rate_limited")
+    assert told["wait_seconds"] == 45
+    starts = [each.at for each in stage.api.requests]
+    assert not [at for at in starts if 30 + LATENCY < at < 75 + LATENCY]
+    assert [at for at in starts if at > 76] == pytest.approx([76 + n for n in range(124)], abs=1e-2)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+    assert stage.sweep.snapshot(maintenance=False).up is True
+
+
+async def test_a_trial_waits_for_a_retry_after_too(stages: Stages) -> None:
+    def script(_: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, UNAVAILABLE if at < 50 else Answer(429, ENVELOPE, "", "600")
+
+    stage = stages(script, count=3, interval=20.0, breaker=3)
+    await stage.run(600.0)
+    limited = [each for each in stage.api.requests if each.at >= 50]
+    assert len(limited) == 1
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_a_trial_finds_an_idle_connection_or_none(stages: Stages) -> None:
+    """The answer of a poll sent before the outage is still out when the trial is due."""
+
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        if connection_id == "c0" and at < 40:
+            return 200.0, observed(connection_id)
+        return LATENCY, UNAVAILABLE
+
+    stage = stages(script, count=2, interval=20.0, breaker=1)
+    await stage.run(150.0)
+    assert len(stage.api.times("c0")) == 1
+    assert len(stage.api.times("c1")) >= 2
+
+
+async def test_a_late_success_of_an_older_poll_ends_the_outage(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        slow = connection_id == in_phase_order(["c0", "c1", "c2", "c3"])[0] and at < 5
+        return (30.0, observed(connection_id)) if slow else (LATENCY, UNAVAILABLE)
+
+    stage = stages(script, count=4, interval=100.0, breaker=1)
+    await stage.run(33.0)
+    (up,) = stage.events("site_up")
+    assert up["duration_seconds"] == pytest.approx(30.0 - 25.0 - LATENCY, abs=1e-2)
+
+
+# Crashes
+
+
+async def test_a_crash_inside_a_poll_stays_in_that_poll(stages: Stages) -> None:
+    def script(connection_id: str, _: float) -> tuple[float, Answers]:
+        broken = connection_id == "c1"
+        return LATENCY, ZeroDivisionError("a defect") if broken else observed(connection_id)
+
+    stage = stages(script, count=4, interval=10.0)
+    await stage.run(99.0)
+    assert [connection_id for connection_id, _ in stage.crashes] == ["c1"] * 10
+    assert {str(error) for _, error in stage.crashes} == {"a defect"}
+    assert Counter(each.connection_id for each in stage.api.requests) == dict.fromkeys(
+        ["c0", "c1", "c2", "c3"], 10
+    )
+    assert stage.state("c1").last_poll_at is None
+
+
+async def test_a_trial_that_crashes_is_no_hot_loop(stages: Stages) -> None:
+    def script(_: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, UNAVAILABLE if at < 30 else ZeroDivisionError("a defect")
+
+    stage = stages(script, count=3, interval=20.0, breaker=3)
+    await stage.run(400.0)
+    trials = [each.at for each in stage.api.requests if each.at >= 30]
+    assert len(stage.crashes) == len(trials)
+    assert 5 <= len(trials)
+    assert min(after - before for before, after in itertools.pairwise(trials)) >= 20.0
+
+
+async def test_a_crash_while_reporting_a_crash_is_told_as_a_failed_task(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, ZeroDivisionError("a defect")), count=1, interval=10.0)
+
+    def fail(_: Connection, __: Exception) -> None:
+        raise LookupError("worse")
+
+    stage.sweep._on_crash = fail
+    await stage.run(5.0)
+    assert [type(error) for error in stage.task_errors] == [LookupError]
+    stage.task_errors.clear()
+
+
+# The store
+
+
+async def test_effects_are_told_after_the_commit_and_marked_after_that(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, observed(connection_id, "SYNCED" if at < 5 else "DISCONNECTED")
+
+    stage = stages(script, count=1, interval=10.0)
+    await stage.run(19.0)
+    assert stage.store.happened == [
+        "committed c0",
+        "told connection_first_seen",
+        "committed c0",
+        "told connection_transition",
+        "marked c0",
+    ]
+
+
+async def test_nothing_is_told_while_the_commit_is_under_way(stages: Stages) -> None:
+    stage = stages(count=1, interval=10.0)
+    stage.store.slow = asyncio.Event()
+    await stage.run(25.0)
+    assert stage.lines == []
+    assert stage.state("c0").status is None
+    assert stage.missed() == {"overlap": 2, "overrun": 0}
+    stage.store.slow.set()
+    await asyncio.sleep(0.1)
+    assert [line["event"] for line in stage.lines] == ["connection_first_seen"]
+
+
+async def test_a_change_whose_commit_failed_is_announced_at_the_next_poll(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, observed(connection_id, "SYNCED" if at < 5 else "DISCONNECTED")
+
+    stage = stages(script, count=1, interval=10.0)
+    await stage.run(9.0)
+    stage.store.refuse = 1
+    before = stage.state("c0")
+    await stage.run(9.0)
+    assert stage.state("c0") is before
+    assert stage.events("connection_transition") == []
+    assert [(c, str(error)) for c, error in stage.crashes] == [("c0", "disk full")]
+    await stage.run(9.0)
+    (told,) = stage.events("connection_transition")
+    assert (told["from_status"], told["to_status"]) == (Status.SYNCED, Status.DISCONNECTED)
+    assert len(stage.crashes) == 1
+
+
+async def test_an_outage_is_told_though_the_store_fails(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=2, interval=10.0, breaker=2)
+    stage.store.refuse = 1000
+    await stage.run(30.0)
+    assert len(stage.events("site_down")) == 1
+    assert stage.events("connection_polls_failing") == []
+
+
+async def test_it_goes_on_from_what_the_store_remembers(stages: Stages, build: Stages) -> None:
+    stage = stages(count=1)
+    remembered = ConnectionState(watched_since=stage.clock.now(), status=Status.SYNCED, transitions=7)
+    store = Books()
+    connection = stage.sweep.watched[0].connection
+    await store.commit(connection, remembered, [])
+    stage = build(count=1)
+    sweep = Sweep(
+        [connection],
+        stage.sweep._client,
+        store,
+        stage.sweep._reporter,
+        stage.telemetry,
+        stage.clock,
+        on_crash=lambda _, __: None,
+        on_task_error=lambda _: None,
+    )
+    assert sweep.watched[0].state is remembered
+    await sweep.drain(0)
+
+
+# Unsettled connections
+
+
+async def test_a_connection_in_sync_is_looked_at_sooner(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, observed(connection_id, "SYNC_IN_PROGRESS" if at < 40 else "SYNCED")
+
+    stage = stages(script, count=1, unsettled=15.0)
+    await stage.run(300.0)
+    # the change itself is looked at for one interval more
+    soon = [0, 15.2, 30.4, 45.6, 60, 75.2, 90.4, 105.6, 120, 180, 240]
+    assert stage.api.times("c0") == pytest.approx(soon, abs=1e-2)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+    assert len(stage.events("connection_transition")) == 1
+
+
+async def test_an_unconfirmed_not_found_is_confirmed_soon(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, Answer(404, ENVELOPE)), count=1, unsettled=15.0)
+    await stage.run(59.0)
+    assert stage.api.times("c0") == pytest.approx([0, 15.2], abs=1e-2)
+    assert stage.state("c0").status is Status.NOT_FOUND
+
+
+@pytest.mark.parametrize("unsettled", [60.0, 61.0, 600.0])
+async def test_there_are_no_extra_polls_where_they_would_not_be_sooner(
+    stages: Stages, unsettled: float
+) -> None:
+    stage = stages(lambda c, _: (LATENCY, observed(c, "SYNC_IN_PROGRESS")), count=2, unsettled=unsettled)
+    await stage.run(599.0)
+    assert len(stage.api.requests) == 20
+
+
+@pytest.mark.parametrize(("count", "budget"), [(60, 100), (100, 160), (10, 160), (60, 62), (60, 61)])
+async def test_extra_polls_take_what_the_budget_leaves_and_delay_no_regular_one(
+    stages: Stages, count: int, budget: int
+) -> None:
+    stage = stages(
+        lambda c, _: (LATENCY, observed(c, "SYNC_IN_PROGRESS")), count=count, budget=budget, unsettled=5.0
+    )
+    await stage.run(599.0)
+    polls = defaultdict(list)
+    for each in stage.api.requests:
+        polls[each.connection_id].append(each.at)
+    for connection_id, phase in phases(stage, 60.0).items():
+        for n in range(9):
+            assert min(abs(at - phase - 60 * n) for at in polls[connection_id]) < 1.0
+    extras = len(stage.api.requests) - 10 * count
+    wanted = 10 * count * 60 / (5 + LATENCY)
+    room = 10 * (budget - count - 1)
+    assert extras == pytest.approx(min(wanted - 10 * count, room), rel=0.15, abs=2)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+    assert_within_budget(stage, budget)
+
+
+async def test_a_regular_poll_puts_off_the_extra_one(stages: Stages) -> None:
+    stage = stages(lambda c, _: (3.0, observed(c, "SYNC_IN_PROGRESS")), count=1, unsettled=17.0)
+    await stage.run(300.0)
+    gaps = [after - before for before, after in itertools.pairwise(stage.api.times("c0"))]
+    assert [gap for gap in gaps if gap < 17.0] == []or min(gaps) == pytest.approx(0)
+
+
+async def test_there_are_no_extra_polls_while_the_site_is_down(stages: Stages) -> None:
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        return LATENCY, observed(connection_id, "SYNC_IN_PROGRESS") if at < 59 else UNAVAILABLE
+
+    stage = stages(script, count=3, interval=60.0, unsettled=10.0, breaker=2)
+    await stage.run(58.0)
+    asked: list[bool] = []
+    inner = stage.sweep._client._credential.headers
+
+    async def headers() -> Any:
+        asked.append(True)
+        return await inner()
+
+    stage.sweep._client._credential.headers = headers  # type: ignore[method-assign]
+    await stage.run(42.0)
+    (down,) = stage.events("site_down")
+    since = down["since"].timestamp() - stage.epoch
+    late = [each for each in stage.api.requests if each.at > since]
+    assert late == []
+    assert len(asked) == sum(each.at >= 58 for each in stage.api.requests)  # not even a token was asked for
+
+
+# The end
+
+
+async def test_drain_books_what_is_asked_and_drops_what_waits(stages: Stages) -> None:
+    stage = stages(lambda c, _: (4.0, observed(c)), count=20, interval=2.0, budget=5)
+    await stage.run(1.0)
+    asking = {each.connection.id for each in stage.sweep.watched if each.stage.value == "asking"}
+    waiting = {each.connection.id for each in stage.sweep.watched if each.stage.value == "waiting"}
+    assert len(asking) == 5
+    assert waiting
+    began = asyncio.get_running_loop().time()
+    assert await stage.sweep.drain(7.0) == 0
+    assert asyncio.get_running_loop().time() - began < 4.0
+    assert {each.connection_id for each in stage.api.requests} == asking
+    for connection_id in asking:
+        assert stage.state(connection_id).status is Status.SYNCED
+    assert {line["connection_id"] for line in stage.events("connection_first_seen")} == asking
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_drain_cuts_what_outlasts_the_limit(stages: Stages) -> None:
+    stage = stages(lambda c, _: (100.0, observed(c)), count=3, interval=2.0)
+    await stage.run(2.0)
+    began = asyncio.get_running_loop().time()
+    assert await stage.sweep.drain(7.0) == 3
+    assert asyncio.get_running_loop().time() - began == pytest.approx(7.0, abs=1e-2)
+    assert stage.lines == []
+    assert stage.crashes == []
+
+
+def timers() -> int:
+    loop: Any = asyncio.get_running_loop()
+    return sum(not handle.cancelled() for handle in loop._scheduled)
+
+
+@pytest.mark.parametrize("status", [503, 200])
+async def test_after_drain_nothing_is_started_and_no_timer_is_left(stages: Stages, status: int) -> None:
+    def script(connection_id: str, _: float) -> tuple[float, Answers]:
+        return 1.0, UNAVAILABLE if status == 503 else observed(connection_id, "SYNC_IN_PROGRESS")
+
+    before = timers()
+    stage = stages(script, count=4, interval=8.0, unsettled=2.0, breaker=2)
+    await stage.run(11.5)
+    assert timers() > before
+    await stage.sweep.drain(7.0)
+    assert timers() == before
+    asked = len(stage.api.requests)
+    await stage.run(1200.0)
+    assert len(stage.api.requests) == asked
+    assert timers() == before
+
+
+async def test_an_outage_that_begins_while_draining_plans_no_trial(stages: Stages) -> None:
+    stage = stages(lambda _, __: (3.0, UNAVAILABLE), count=3, interval=3.0, breaker=3)
+    await stage.run(2.5)
+    before = len(stage.api.requests)
+    await stage.sweep.drain(7.0)
+    assert len(stage.events("site_down")) == 1
+    await asyncio.sleep(1000)
+    assert len(stage.api.requests) == before
+
+
+# The site's snapshot
+
+
+async def test_the_snapshot_tells_the_site_as_it_is(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=3, interval=20.0, breaker=3, budget=99)
+    empty = stage.sweep.snapshot(maintenance=True)
+    assert (empty.name, empty.up, empty.requests, empty.maintenance) == ("downtown", None, 0, True)
+    await stage.run(19.0)
+    down = stage.sweep.snapshot(maintenance=False)
+    assert (down.up, down.breaker_open, down.down_reason) == (False, True, FailureReason.SERVER_ERROR)
+    assert (down.requests, down.connections, down.requests_per_minute) == (3, 3, 99)
+    assert down.failures == {FailureReason.SERVER_ERROR: 3}
+    await stage.run(100.0)
+    assert down.failures == {FailureReason.SERVER_ERROR: 3}, "a snapshot does not change afterwards"
+
+
