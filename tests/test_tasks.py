@@ -61,12 +61,17 @@ async def test_an_error_is_reported_once_and_the_others_go_on(
     assert len(errors) == 1
 
 
-async def test_a_cancelled_task_is_no_error(bag: TaskBag, errors: list[BaseException]) -> None:
+async def test_a_cancelled_task_is_no_error_for_us_nor_for_the_loop(
+    bag: TaskBag, errors: list[BaseException]
+) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     task = bag.start(forever())
     await asyncio.sleep(0)
     task.cancel()
     assert await bag.drain(ENOUGH) == 0
     assert errors == []
+    assert complaints == []
 
 
 async def test_draining_cancels_the_late_and_counts_them(bag: TaskBag, errors: list[BaseException]) -> None:

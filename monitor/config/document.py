@@ -64,11 +64,7 @@ class _UnreadableError(Exception):
         self.fault = Fault(line, loc, message)
 
 
-class _Merge:
-    """Stands for the key `<<` while its value is read."""
-
-
-_MERGE: Final = _Merge()
+_MERGE: Final = object()  # stands for the key `<<` while its value is read
 _NO_KEY: Final = object()
 
 

@@ -53,7 +53,8 @@ def test_a_small_file_gets_all_defaults(accept: Accept) -> None:
 def test_a_site_overrides_each_key_of_polling(accept: Accept) -> None:
     first, second = accept(
         f"""
-polling: {{interval: 10s, unsettled_interval: 2s, stale_after: 9, not_found_confirmations: 8, breaker_failures: 7}}
+polling: {{interval: 10s, unsettled_interval: 2s, stale_after: 9, not_found_confirmations: 8,
+          breaker_failures: 7}}
 sites:
   - {{name: a, {CREDENTIAL}, connections: [{{id: one}}]}}
   - name: b
@@ -215,15 +216,79 @@ def test_maintenance_that_is_over_is_no_news(problems: Callable[[str], list[str]
 
 
 VALUES = st.sampled_from(
-    "null yes 0 -1 1.5 .nan 30 text '' 90s 9999999y [] {} [a] 2026-12-24 2026-12-24T06:00:00Z ${X} ${ *a https://x "
-    "http://[ / . [SYNCED] '*.none' '\\0' \"\\0\" sqlite:////x é".split()
-    + ["{a: b}", "&a x", "[{id: one}]", "[{id: one}, {id: one}]", "1" * 5000, "- x", ": :"]
+    [
+        "null",
+        "yes",
+        "0",
+        "-1",
+        "1.5",
+        ".nan",
+        "30",
+        "text",
+        "''",
+        "90s",
+        "9999999y",
+        "[]",
+        "{}",
+        "[a]",
+        "2026-12-24",
+        "2026-12-24T06:00:00Z",
+        "${X}",
+        "${",
+        "*a",
+        "https://x",
+        "http://[",
+        "/",
+        ".",
+        "[SYNCED]",
+        "'*.none'",
+        "'\\0'",
+        '"\\0"',
+        "sqlite:////x",
+        "é",
+        "{a: b}",
+        "&a x",
+        "[{id: one}]",
+        "[{id: one}, {id: one}]",
+        "9" * 80,
+        "- x",
+        ": :",
+    ]
 )
 KEYS = st.sampled_from(
-    "api base_url timeout max_in_flight ca_file proxy_url proxy_from_environment polling interval stale_after "
-    "breaker_failures store url history_retention sites name credential oauth client_id client_secret_file "
-    "client_secret_env api_key_env site_id requests_per_minute maintenance_until connections connection_files "
-    "id labels expected <<".split()
+    [
+        "api",
+        "base_url",
+        "timeout",
+        "max_in_flight",
+        "ca_file",
+        "proxy_url",
+        "proxy_from_environment",
+        "polling",
+        "interval",
+        "stale_after",
+        "breaker_failures",
+        "store",
+        "url",
+        "history_retention",
+        "sites",
+        "name",
+        "credential",
+        "oauth",
+        "client_id",
+        "client_secret_file",
+        "client_secret_env",
+        "api_key_env",
+        "site_id",
+        "requests_per_minute",
+        "maintenance_until",
+        "connections",
+        "connection_files",
+        "id",
+        "labels",
+        "expected",
+        "<<",
+    ]
 )
 TREES = st.recursive(
     VALUES,

@@ -54,7 +54,7 @@ def test_every_key_of_the_sample_is_in_it() -> None:
 def test_every_key_is_described_and_no_other_is_allowed(name: str, schema: dict[str, Any]) -> None:
     assert schema["additionalProperties"] is False, name
     for key, described in schema["properties"].items():
-        assert described.get("description"), f"{name}.{key}"
+        assert {**resolved(described), **described}.get("description"), f"{name}.{key}"
         assert "null" not in json.dumps(described), f"{name}.{key}"
 
 

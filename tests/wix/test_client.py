@@ -1,0 +1,269 @@
+"""What exactly goes over the wire, and over how many connections."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from monitor import __version__
+from monitor.core.model import CalendarType, FailureReason, NotFound, Observed, PollFailed, Status
+from monitor.wix.client import Api, Exchange
+from tests.wix.conftest import OpenParty
+from tests.wix.servers import (
+    API_KEY,
+    CONNECTIONS,
+    REQUEST_ID,
+    TOKEN,
+    Heard,
+    RawServer,
+    ShiftedClock,
+    Talk,
+    api_settings,
+    connection_body,
+    envelope,
+    good,
+    key_credential,
+    message,
+    oauth_credential,
+    says,
+)
+
+
+def nothing() -> None:
+    """Nobody counts the starts."""
+
+
+def named(heard: Heard) -> dict[str, str]:
+    return {name.lower(): value for name, value in heard.headers}
+
+
+async def test_the_request_with_an_api_key_is_the_documented_one(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await party.client.get_connection("anna", on_started=nothing)
+        assert observation == Observed(Status.SYNCED, calendar_type=CalendarType.GOOGLE)
+        (heard,) = server.heard
+        assert heard.line == f"GET {CONNECTIONS}anna HTTP/1.1"
+        assert named(heard) == {
+            "host": server.url.removeprefix("http://"),
+            "authorization": API_KEY,
+            "wix-site-id": "the-site",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"wix-calendar-monitor/{__version__}",
+        }
+        assert heard.body == b""
+
+
+async def test_the_request_with_a_token_carries_it_raw_and_no_site_id(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), oauth_credential(tmp_path))
+        await party.client.get_connection("anna", on_started=nothing)
+        (heard,) = server.polls()
+        assert heard.line == f"GET {CONNECTIONS}anna HTTP/1.1"
+        assert heard.all("Authorization") == [TOKEN]
+        assert heard.all("wix-site-id") == []
+        assert heard.all("Accept-Encoding") == ["identity"]
+
+
+async def test_no_cookie_is_kept(open_party: OpenParty, tmp_path: Path) -> None:
+    answer = message(200, connection_body("anna"), Set_Cookie="session=1; Path=/")
+    async with RawServer(says(answer)) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        for _ in range(3):
+            await party.client.get_connection("anna", on_started=nothing)
+        assert [heard.all("Cookie") for heard in server.heard] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("connection_id", "segment"),
+    [
+        ("4WnvD8Qz-x_h~k.AjV", "4WnvD8Qz-x_h~k.AjV"),
+        ("a/b", "a%2Fb"),
+        ("a?b=c&d", "a%3Fb%3Dc%26d"),
+        ("50%", "50%25"),
+        ("a%2Fb", "a%252Fb"),
+        ("a#b", "a%23b"),
+        ("a b+c", "a%20b%2Bc"),
+        ("../../oauth2/token", "..%2F..%2Foauth2%2Ftoken"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("...", "..."),
+        ("über✓", "%C3%BCber%E2%9C%93"),
+        ("a\\b;c,d:e@f", "a%5Cb%3Bc%2Cd%3Ae%40f"),
+        ("a\r\nX-Evil: 1", "a%0D%0AX-Evil%3A%201"),
+        ("x" * 300, "x" * 300),
+        ("/" * 300, "%2F" * 300),
+    ],
+)
+async def test_an_id_reaches_the_server_as_one_percent_encoded_segment(
+    open_party: OpenParty, tmp_path: Path, connection_id: str, segment: str
+) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await party.client.get_connection(connection_id, on_started=nothing)
+        assert [heard.line for heard in server.heard] == [f"GET {CONNECTIONS}{segment} HTTP/1.1"]
+        assert isinstance(observation, Observed)
+
+
+@pytest.mark.parametrize("prefix", ["/wix", "/a%2Fb/wix", "/wix/"])
+async def test_a_base_url_may_have_a_path(open_party: OpenParty, tmp_path: Path, prefix: str) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url + prefix), oauth_credential(tmp_path))
+        assert isinstance(await party.client.get_connection("anna", on_started=nothing), Observed)
+        path = prefix.rstrip("/")
+        assert [heard.path for heard in server.heard] == [f"{path}/oauth2/token", f"{path}{CONNECTIONS}anna"]
+
+
+async def test_many_polls_share_one_connection(open_party: OpenParty, tmp_path: Path) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), oauth_credential(tmp_path))
+        for number in range(50):
+            await party.client.get_connection(f"c{number}", on_started=nothing)
+        assert len(server.polls()) == 50
+        assert server.connections == 1
+
+
+async def test_each_request_is_counted_and_timed(open_party: OpenParty, tmp_path: Path) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), oauth_credential(tmp_path))
+        for _ in range(3):
+            await party.client.get_connection("anna", on_started=nothing)
+        assert party.client.pace.requests == len(server.heard) == len(party.took) == 4
+        assert all(0 <= seconds < 10 for seconds in party.took)
+
+
+async def test_a_404_with_the_envelope_is_not_found(open_party: OpenParty, tmp_path: Path) -> None:
+    async with RawServer(says(message(404, envelope("NOT_FOUND")))) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        assert await party.client.get_connection("anna", on_started=nothing) == NotFound(REQUEST_ID)
+        assert not party.client.pace.failures
+
+
+# --- connections kept from earlier ----------------------------------------------------------------------
+
+
+def close_unanswered(times: int) -> tuple[list[Heard], "RawServer"]:
+    """A server that closes under the second request of a connection, so many times."""
+    cut: list[Heard] = []
+    served: set[int] = set()
+
+    async def play(talk: Talk) -> None:
+        if id(talk.writer) in served and len(cut) < times:
+            cut.append(talk.heard)
+            talk.writer.close()
+            return
+        served.add(id(talk.writer))
+        await good(talk)
+
+    return cut, RawServer(play)
+
+
+async def test_a_kept_connection_closed_under_a_poll_costs_a_request_but_no_poll(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    cut, server = close_unanswered(1)
+    async with server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        started: list[None] = []
+        for _ in range(2):
+            observation = await party.client.get_connection("anna", on_started=lambda: started.append(None))
+            assert isinstance(observation, Observed)
+        assert len(cut) == 1
+        assert len(started) == 2
+        assert party.client.pace.requests == len(server.heard) == 3
+        assert dict(party.client.pace.failures) == {FailureReason.CONNECT: 1}
+
+
+async def test_a_kept_connection_closed_under_a_token_request_costs_no_poll_either(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    cut, server = close_unanswered(1)
+    async with server:
+        party = await open_party(api_settings(server.url), oauth_credential(tmp_path))
+        await party.client.get_connection("anna", on_started=nothing)  # its poll is the one that is cut
+        party.clock.ahead = 1e6
+        cut.clear()
+        observation = await party.client.get_connection("anna", on_started=nothing)
+        assert isinstance(observation, Observed)
+        assert cut[0].method == "POST"
+        assert party.client.pace.requests == len(server.heard)
+
+
+async def test_the_second_request_waits_for_the_budget_like_any_other(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    cut, server = close_unanswered(1)
+    async with server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path), requests_per_minute=2)
+        await party.client.get_connection("anna", on_started=nothing)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await party.client.get_connection("anna", on_started=nothing)
+        assert len(cut) == 1
+        assert len(server.heard) == 2
+
+
+async def test_a_site_told_to_wait_in_between_is_not_asked_a_second_time(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    cut, server = close_unanswered(1)
+    async with server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        await party.client.get_connection("anna", on_started=nothing)
+
+        def go_down() -> None:
+            down = PollFailed(FailureReason.UNAUTHORIZED, refused=True)
+            party.client.pace.settle(down, party.clock.now(), trial=False)
+
+        observation = await party.client.get_connection("anna", on_started=go_down)
+        assert isinstance(observation, PollFailed)
+        assert observation.reason is FailureReason.CONNECT
+        assert len(cut) == 1
+        assert party.client.pace.requests == len(server.heard) == 2
+        assert dict(party.client.pace.failures) == {FailureReason.CONNECT: 1}
+
+
+async def test_a_new_connection_that_is_closed_unanswered_is_not_tried_again(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    async def close(talk: Talk) -> None:
+        talk.writer.close()
+
+    async with RawServer(close) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await party.client.get_connection("anna", on_started=nothing)
+        assert isinstance(observation, PollFailed)
+        assert observation.reason is FailureReason.CONNECT
+        assert party.client.pace.requests == len(server.heard) == 1
+
+
+# --- for `poll` -----------------------------------------------------------------------------------------
+
+
+async def test_the_watcher_sees_the_whole_exchange() -> None:
+    async with RawServer(good) as server:
+        seen: list[Exchange] = []
+        api = Api(api_settings(server.url), ShiftedClock(), lambda _: None, seen.append)
+        await api.open()
+        try:
+            answer = await api.send("GET", CONNECTIONS + "anna", {"Authorization": API_KEY})
+        finally:
+            await api.close()
+        (exchange,) = seen
+        assert exchange.answer is answer
+        assert (exchange.method, exchange.url) == ("GET", f"{server.url}{CONNECTIONS}anna")
+        assert exchange.headers["Authorization"] == API_KEY
+
+
+async def test_an_unusable_ca_file_is_told_at_the_opening(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
+        api = Api(api_settings("https://localhost", ca_file=path), ShiftedClock(), lambda _: None)
+        with pytest.raises(OSError):  # noqa: PT011  ssl.SSLError is one
+            await api.open()
+        await api.close()
