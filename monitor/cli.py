@@ -15,7 +15,7 @@ import click
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, json_schema, load, plan_report
+from monitor.config import Loaded, Secrets, json_schema, load, plan_report
 from monitor.demo import run_demo
 from monitor.errors import ConfigError, OperatorError
 from monitor.logs import Format, Redactor, set_up
@@ -122,7 +122,7 @@ def check_config(*, config_file: Path | None, skip_secrets: bool, schema: bool) 
         return
     if config_file is None:
         raise click.UsageError("Missing option '--config.file'.")
-    loaded = _load(config_file, check_secrets=not skip_secrets)
+    loaded = _load(config_file, Secrets.SKIPPED if skip_secrets else Secrets.CHECKED)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
     click.echo(plan_report(loaded.settings))
@@ -183,9 +183,9 @@ def main() -> None:
     cli(prog_name=NAME)
 
 
-def _load(path: Path, *, check_secrets: bool = True) -> Loaded:
+def _load(path: Path, secrets: Secrets = Secrets.REQUIRED) -> Loaded:
     try:
-        return load(path, environ=os.environ, check_secrets=check_secrets)
+        return load(path, environ=os.environ, secrets=secrets)
     except ConfigError as error:
         _give_up(error)
 

@@ -49,6 +49,15 @@ def test_a_configuration_that_is_not_there_ends_with_2(command: str, tmp_path: P
     assert f"{tmp_path}/none.yml" in result.stderr
 
 
+def test_systemd_s_credentials_may_be_missing_for_a_check_but_not_for_a_run() -> None:
+    checked = call("check-config", f"--config.file={SAMPLE}")
+    assert checked.exit_code == 0
+    assert "warning: ${CREDENTIALS_DIRECTORY} is not set" in checked.stderr
+    started = call("run", f"--config.file={SAMPLE}")
+    assert started.exit_code == 2
+    assert "${CREDENTIALS_DIRECTORY} is not set; systemd sets it" in started.stderr
+
+
 def test_a_flag_is_read_from_the_environment() -> None:
     result = call("check-config", "--skip-secrets", WIX_CALENDAR_MONITOR_CONFIG_FILE=str(SAMPLE))
     assert result.exit_code == 0, result.output

@@ -3,6 +3,7 @@
 from monitor.config.load import Loaded, load
 from monitor.config.model import json_schema
 from monitor.config.report import plan_report
+from monitor.config.resolve import Secrets
 from monitor.config.settings import (
     ApiKeyCredential,
     ApiSettings,
@@ -21,6 +22,7 @@ __all__ = [
     "Loaded",
     "OAuthCredential",
     "SecretSource",
+    "Secrets",
     "Settings",
     "SiteSettings",
     "StoreSettings",

@@ -9,7 +9,7 @@ from monitor.config.checks import SiteDraft, check_connections, check_plan, chec
 from monitor.config.document import Loc
 from monitor.config.gather import Gatherer, Item
 from monitor.config.model import MonitorFile, Polling, Site
-from monitor.config.resolve import Resolver
+from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
 from monitor.config.settings import ApiSettings, Settings, SiteSettings, StoreSettings
 from monitor.config.source import Source, parse_partly
@@ -27,8 +27,8 @@ class Loaded:
     warnings: tuple[Problem, ...]
 
 
-def load(path: Path, *, environ: Mapping[str, str], check_secrets: bool = True) -> Loaded:
-    """Read, resolve and check the configuration; `check_secrets=False` reads no secret.
+def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.REQUIRED) -> Loaded:
+    """Read, resolve and check the configuration.
 
     Raises ConfigError with every problem, warnings too, in file order.
     """
@@ -36,7 +36,7 @@ def load(path: Path, *, environ: Mapping[str, str], check_secrets: bool = True) 
     problems = draft.problems
     if draft.model is None:
         raise ConfigError(tuple(problems))
-    loading = _Loading(draft.source, draft.model, problems, environ, check_secrets=check_secrets)
+    loading = _Loading(draft.source, draft.model, problems, environ, secrets)
     settings = loading.settings()
     ordered = _in_file_order(path, problems)
     if any(problem.severity == "error" for problem in ordered):
@@ -60,13 +60,12 @@ class _Loading:
         model: MonitorFile,
         problems: list[Problem],
         environ: Mapping[str, str],
-        *,
-        check_secrets: bool,
+        secrets: Secrets,
     ) -> None:
         self._source = source
         self._model = model
         self._problems = problems
-        self._resolver = Resolver(source, environ, problems, check_secrets=check_secrets)
+        self._resolver = Resolver(source, environ, problems, secrets)
         self._gatherer = Gatherer(source, self._resolver, problems)
 
     def settings(self) -> Settings:

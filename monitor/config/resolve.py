@@ -6,6 +6,7 @@ import re
 import ssl
 import stat
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,15 @@ from monitor.config.source import Source
 from monitor.errors import Problem
 
 CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
+
+
+class Secrets(Enum):
+    """What is asked of the secrets: to be there, to be there but for systemd's, or nothing."""
+
+    REQUIRED = "required"
+    CHECKED = "checked"
+    SKIPPED = "skipped"
+
 
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -32,12 +42,12 @@ class Resolver:
     """Resolves the texts of one file; problems are added to `problems`."""
 
     def __init__(
-        self, source: Source, environ: Mapping[str, str], problems: list[Problem], *, check_secrets: bool
+        self, source: Source, environ: Mapping[str, str], problems: list[Problem], secrets: Secrets
     ) -> None:
         self._source = source
         self._environ = environ
         self._problems = problems
-        self._check_secrets = check_secrets
+        self._secrets = secrets
 
     def path(self, loc: Loc, text: str) -> Path | None:
         """A path of the file, or None where a variable in it is not set."""
@@ -89,12 +99,12 @@ class Resolver:
     def _secret(self, loc: Loc, what: str, file: str | None, env: str | None) -> SecretSource:
         if file is None:
             source = SecretSource(env=env)
-            if self._check_secrets:
+            if self._secrets is not Secrets.SKIPPED:
                 self._try_variable((*loc, f"{what}_env"), source)
             return source
         loc = (*loc, f"{what}_file")
         path = self.path(loc, file)
-        if path is not None and self._check_secrets:
+        if path is not None and self._secrets is not Secrets.SKIPPED:
             self._try_file(loc, file, path)
         return SecretSource(file=path or Path(file))
 
@@ -136,7 +146,9 @@ class Resolver:
             return None
 
     def _cannot_expand(self, loc: Loc, told: str) -> None:
-        if told == CREDENTIALS_DIRECTORY:
+        if told == CREDENTIALS_DIRECTORY and self._secrets is Secrets.REQUIRED:
+            self._error(loc, f"${{{told}}} is not set; systemd sets it for the service, elsewhere export it")
+        elif told == CREDENTIALS_DIRECTORY:
             told = f"${{{told}}} is not set (systemd sets it for the service), so this was not checked"
             self._warning(loc, told)
         elif _NAME.fullmatch(told):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import load
+from monitor.config import Secrets, load
 from monitor.errors import ConfigError, Problem
 
 HERE = Path(__file__).parent / "bad"
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def problems_of(path: Path) -> tuple[Problem, ...]:
     try:
-        return load(path, environ=ENVIRON).warnings
+        return load(path, environ=ENVIRON, secrets=Secrets.CHECKED).warnings
     except ConfigError as error:
         return error.problems
 

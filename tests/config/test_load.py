@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.config import ApiKeyCredential, Loaded, OAuthCredential, SecretSource, StoreSettings, load
+from monitor.config import (
+    ApiKeyCredential,
+    Loaded,
+    OAuthCredential,
+    Secrets,
+    SecretSource,
+    StoreSettings,
+    load,
+)
 from monitor.config.gather import default_name
 from monitor.core.model import Policy, Status
 from monitor.errors import ConfigError
@@ -135,7 +143,7 @@ sites:
 
 def test_secrets_are_left_alone_when_they_are_not_to_be_checked(write: Write) -> None:
     text = SMALL.replace("client_secret_env: DEMO_SECRET", "client_secret_file: keys/none")
-    loaded = load(write(text), environ={}, check_secrets=False)
+    loaded = load(write(text), environ={}, secrets=Secrets.SKIPPED)
     assert loaded.warnings == ()
     with pytest.raises(ConfigError):
         load(write(text), environ={})
