@@ -3,16 +3,20 @@
 import asyncio
 import errno
 import gzip
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from monitor.errors import CannotStartError
 from monitor.web.landing import LANDING
 
 _COMPRESSION_LEVEL: Final = 1  # text of this kind shrinks tenfold already; more costs CPU for little
+_COMPRESSORS: Final = 2
 _REQUEST_LIMIT: Final = 64 * 1024
 _CLOSING_SECONDS: Final = 1.0
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]\s]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>\d{1,5})", re.ASCII)
@@ -54,6 +58,8 @@ class Server:
         self._metrics = metrics
         self._not_ready = not_ready
         self._runner: web.AppRunner | None = None
+        # Threads of our own: names that nobody resolves hold up those of the loop, but no scrape.
+        self._compressor = ThreadPoolExecutor(_COMPRESSORS, "gzip")
 
     async def start(self, addresses: Sequence[Address]) -> list[str]:
         """Listen; the URLs that answer. Raises CannotStartError where an address cannot be had."""
@@ -62,6 +68,7 @@ class Server:
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
+        logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
         await self._runner.setup()
         for address in addresses:
@@ -72,6 +79,7 @@ class Server:
         """Answer what is under way, then close."""
         if self._runner is not None:
             await self._runner.cleanup()
+        self._compressor.shutdown(wait=False, cancel_futures=True)
 
     async def _listen(self, address: Address) -> None:
         assert self._runner is not None  # noqa: S101
@@ -102,9 +110,15 @@ class Server:
         body = b"".join(parts)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if _wants_gzip(request):
-            body = await asyncio.to_thread(gzip.compress, body, _COMPRESSION_LEVEL)
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._compressor, gzip.compress, body, _COMPRESSION_LEVEL)
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Whether aiohttp's line tells of a defect; what a stranger sends that is no HTTP is none."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _wants_gzip(request: web.Request) -> bool:

@@ -113,7 +113,7 @@ class Api:
         except CutOffError as error:
             told = explain(error.cause)
             return StaleConnection(*told) if way.reused else NoAnswer(*told)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return NoAnswer(*explain(error))
 
     def _proxy(self) -> str | None:
@@ -121,7 +121,8 @@ class Api:
         url = URL(self.base_url)
         if not self._settings.proxy_from_environment or proxy_bypass(url.host or ""):
             return self._settings.proxy_url
-        return getproxies().get(url.scheme)
+        found = getproxies().get(url.scheme)
+        return f"http://{found}" if found and "://" not in found else found
 
 
 class WixClient:

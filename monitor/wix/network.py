@@ -1,5 +1,7 @@
 """What a network does to a request, as answers: read whole or cut, and every error as a failure reason."""
 
+import os
+import socket
 import ssl
 from types import SimpleNamespace
 from typing import Final
@@ -11,10 +13,13 @@ from monitor.core.model import Answer, FailureReason, NoAnswer
 BODY_LIMIT: Final = 256 * 1024
 """Bytes of an answer that we read; a connection has about two thousand."""
 
-_CLOSED_UNDER_US: Final = (
-    aiohttp.ClientOSError,
-    aiohttp.ClientConnectionResetError,
-    aiohttp.ServerDisconnectedError,
+
+_NO_WAY_THROUGH: Final = (
+    OSError,
+    UnicodeError,  # a host that can be no name
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientHttpProxyError,
 )
 
 
@@ -44,7 +49,7 @@ async def only_once(
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
-    except _CLOSED_UNDER_US as error:
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise CutOffError(error) from error
 
 
@@ -67,7 +72,6 @@ async def read(response: aiohttp.ClientResponse) -> Answer | NoAnswer:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > BODY_LIMIT:
-                response.close()
                 detail = f"an answer longer than {BODY_LIMIT // 1024} KiB"
                 return NoAnswer(FailureReason.BAD_RESPONSE, detail, response.status, request_id)
     except (aiohttp.ClientError, OSError) as error:
@@ -77,26 +81,29 @@ async def read(response: aiohttp.ClientResponse) -> Answer | NoAnswer:
 
 def explain(error: Exception) -> tuple[FailureReason, str]:
     """The reason, and a detail in the library's and the system's own words; neither quotes what we sent."""
-    return _reason(error), _detail(error)
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error  # what aiohttp wrapped
+    words = _words(cause)
+    return _reason(error, cause), f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def _reason(error: Exception) -> FailureReason:
+def _reason(error: Exception, cause: BaseException) -> FailureReason:
     if isinstance(error, TimeoutError):
         return FailureReason.TIMEOUT
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+    if isinstance(cause, ssl.SSLError):
         return FailureReason.TLS
-    if isinstance(error, OSError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-        return FailureReason.CONNECT
-    if isinstance(error, aiohttp.ClientHttpProxyError):
+    if isinstance(error, _NO_WAY_THROUGH):
         return FailureReason.CONNECT
     return FailureReason.BAD_RESPONSE
 
 
-def _detail(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return str(getattr(error.certificate_error, "verify_message", "") or "certificate refused")
-    words = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {words}" if isinstance(words, str) else type(error).__name__
+def _words(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if not isinstance(cause, OSError) or cause.errno is None or not cause.strerror:
+        return ""
+    if isinstance(cause, ssl.SSLError | socket.gaierror):
+        return cause.strerror
+    return os.strerror(cause.errno)  # asyncio's own words for it tell the address instead
 
 
 def _printable(text: str) -> str:

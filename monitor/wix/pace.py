@@ -116,7 +116,6 @@ class Pace:
                 yield
             finally:
                 self._budget.ended(self._clock.monotonic())
-                self._changed.set()
 
     def check(self, *, trial: bool) -> None:
         """Raise WithheldError where the site is down (unless this is the breaker's trial) or must wait."""

@@ -160,8 +160,9 @@ async def good(talk: Talk) -> None:
     await says(message(200, body))(talk)
 
 
-async def hang(_: Talk) -> None:
-    await asyncio.Event().wait()
+async def hang(talk: Talk) -> None:
+    """Say nothing (more) until the other side goes."""
+    await talk.reader.read()
 
 
 class ShiftedClock(Clock):

@@ -249,6 +249,28 @@ async def test_many_polls_refused_together_share_one_renewal(
     assert len(server.token_requests()) == 2
 
 
+async def test_a_late_401_of_an_old_token_leaves_the_new_one_alone(
+    party: Party, server: RawServer, office: TokenOffice
+) -> None:
+    await poll(party.client)
+    go = asyncio.Event()
+
+    async def hold_the_first(talk: Talk) -> None:
+        server.play = office
+        await go.wait()
+        await says(message(401, envelope("UNAUTHENTICATED")))(talk)
+
+    server.play = hold_the_first
+    slow = begin(party.client)
+    await until(lambda: len(server.polls()) == 2)
+    party.clock.ahead = LIFE
+    await poll(party.client)
+    assert len(server.token_requests()) == 2
+    go.set()
+    assert isinstance(await slow, Observed)
+    assert len(server.token_requests()) == 2
+
+
 async def refuse_all(talk: Talk) -> None:
     play = good if talk.heard.method == "POST" else says(message(401, envelope("UNAUTHENTICATED")))
     await play(talk)

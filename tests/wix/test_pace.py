@@ -223,6 +223,14 @@ async def test_those_who_wait_for_a_slot_are_sent_away_before_they_cost_anything
     assert pace.spare(9)
 
 
+async def test_a_site_that_is_down_queues_nobody_behind_its_slots() -> None:
+    pace = make_pace(100)
+    async with clients(pace, SITE_SLOTS):
+        settle(pace, REFUSED)
+        async with clients(pace, 1) as (late,):
+            assert late.withheld
+
+
 async def test_those_who_wait_for_one_of_the_sites_slots_are_sent_away_too() -> None:
     pace = make_pace(100)
     async with clients(pace, SITE_SLOTS + 2) as them:

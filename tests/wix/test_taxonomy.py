@@ -1,7 +1,6 @@
 """Whatever the network does, by real sockets: one row for each way in which an answer can go wrong."""
 
 import asyncio
-import os
 import shutil
 import socket
 import ssl
@@ -44,7 +43,8 @@ PATIENT: Final = 30.0
 REPEATS: Final = 20
 HTML: Final = b"<!doctype html><title>Bad gateway</title>"
 
-R = FailureReason
+CHUNKED: Final = b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n"
+R: Final = FailureReason
 
 
 def nothing() -> None:
@@ -85,7 +85,7 @@ async def drip(talk: Talk) -> None:
 
 
 async def endless(talk: Talk) -> None:
-    talk.writer.write(b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n")
+    talk.writer.write(CHUNKED)
     while not talk.writer.is_closing():
         talk.writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
         await talk.writer.drain()
@@ -99,7 +99,7 @@ async def endless_head(talk: Talk) -> None:
 
 
 def answered(status: int, body: bytes = b"", **headers: str) -> Play:
-    return says(message(status, body, **headers))
+    return says(message(status, body, length=None, **headers))
 
 
 class Row(NamedTuple):
@@ -124,7 +124,7 @@ ROWS: Final = [
     Row("a slow drip past the deadline", drip, R.TIMEOUT, 200, PROMPT),
     Row("no HTTP", then(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", close), R.BAD_RESPONSE, None),
     Row("an endless head", endless_head, R.BAD_RESPONSE, None),
-    Row("a malformed chunk", then(message(200, b"", length=0)[:0] + b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close), R.CONNECT, None),
+    Row("a malformed chunk", then(CHUNKED + b"zz\r\n", close), R.BAD_RESPONSE, None),
     Row("401", answered(401, envelope("UNAUTHENTICATED")), R.UNAUTHORIZED, 401),
     Row("403", answered(403, envelope()), R.FORBIDDEN, 403),
     Row("403 premium", answered(403, envelope("PREMIUM_FEATURE_NOT_ENABLED")), R.PREMIUM_REQUIRED, 403),
@@ -135,7 +135,7 @@ ROWS: Final = [
     Row("409", answered(409, envelope()), R.REJECTED, 409),
     Row("428", answered(428, envelope("REQUIRED_APP_NOT_INSTALLED")), R.REJECTED, 428),
     Row("429", answered(429, envelope(), Retry_After="17"), R.RATE_LIMITED, 429),
-    *[Row(str(status), answered(status, envelope()), R.SERVER_ERROR, status) for status in (500, 501, 503, 504)],
+    *[Row(str(code), answered(code, envelope()), R.SERVER_ERROR, code) for code in (500, 501, 503, 504)],
     Row("502 of a gateway", answered(502, HTML, Content_Type="text/html"), R.SERVER_ERROR, 502),
     Row("204", answered(204), R.BAD_RESPONSE, 204),
     Row("206", answered(206, ANNA), R.BAD_RESPONSE, 206),
@@ -170,11 +170,11 @@ def assert_failed(observation: Observation, reason: FailureReason, status: int |
 
 
 def open_sockets() -> int:
-    links = []
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):
-            links.append(os.readlink(f"/proc/self/fd/{number}"))
-    return sum(link.startswith("socket:") for link in links)
+    count = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            count += str(link.readlink()).startswith("socket:")
+    return count
 
 
 async def assert_no_socket_stays(client: WixClient, allowed: int) -> None:
@@ -215,6 +215,21 @@ async def test_wixs_request_id_is_kept_wherever_a_head_came(
         assert observation.request_id == REQUEST_ID
 
 
+@pytest.mark.parametrize(
+    ("play", "words"),
+    [(reset, "Connection reset by peer"), (close, "ServerDisconnectedError"), (endless, "256 KiB")],
+    ids=["reset", "closed", "endless"],
+)
+async def test_the_detail_says_what_happened(
+    play: Play, words: str, open_party: OpenParty, tmp_path: Path
+) -> None:
+    async with RawServer(play) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await poll(party.client)
+        assert isinstance(observation, PollFailed)
+        assert words in observation.detail
+
+
 async def test_a_429_carries_its_wait(open_party: OpenParty, tmp_path: Path) -> None:
     async with RawServer(answered(429, envelope(), Retry_After="17")) as server:
         party = await open_party(api_settings(server.url), key_credential(tmp_path))
@@ -230,9 +245,8 @@ async def test_a_body_of_exactly_the_limit_is_read(open_party: OpenParty, tmp_pa
         assert isinstance(await poll(party.client), Observed)
 
 
-@pytest.mark.parametrize("play", [endless, answered(200, b" " * 10 * 2**20)], ids=["endless", "10 MiB"])
-async def test_memory_is_bounded_whatever_comes(play: Play, open_party: OpenParty, tmp_path: Path) -> None:
-    async with RawServer(play) as server:
+async def test_memory_is_bounded_whatever_comes(open_party: OpenParty, tmp_path: Path) -> None:
+    async with RawServer(endless) as server:
         party = await open_party(api_settings(server.url), key_credential(tmp_path))
         await poll(party.client)
         tracemalloc.start()
@@ -241,7 +255,7 @@ async def test_memory_is_bounded_whatever_comes(play: Play, open_party: OpenPart
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 24 * BODY_LIMIT if play is not endless else peak < 8 * BODY_LIMIT
+        assert peak < 8 * BODY_LIMIT
 
 
 # --- no connection at all -------------------------------------------------------------------------------
@@ -262,7 +276,7 @@ def full_backlog() -> Iterator[int]:
         listening.listen(0)
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
-            filler.setblocking(False)
+            filler.settimeout(0)
             with suppress(BlockingIOError):
                 filler.connect(listening.getsockname())
         yield listening.getsockname()[1]
@@ -288,7 +302,7 @@ async def assert_unreachable(
 async def test_a_refused_connection(open_party: OpenParty, tmp_path: Path, dead_port: int) -> None:
     url = f"http://127.0.0.1:{dead_port}"
     failed = await assert_unreachable(open_party, tmp_path, url, R.CONNECT)
-    assert "refused" in failed.detail
+    assert failed.detail == "ClientConnectorError: Connection refused"
 
 
 async def test_a_black_hole(open_party: OpenParty, tmp_path: Path, full_backlog: int) -> None:
@@ -400,8 +414,22 @@ async def test_a_server_that_wants_a_certificate_of_ours(
 ) -> None:
     context = serving(certificates, "right")
     context.verify_mode = ssl.CERT_REQUIRED
-    async with RawServer(good, context) as server:
-        await assert_unreachable(open_party, tmp_path, server.url, R.TLS, ca_file=certificates / "ca.pem")
+
+    def refuse(listener: socket.socket) -> None:  # in TLS 1.3 the alert comes after the client's handshake
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as connection:
+            with suppress(ssl.SSLError):
+                connection.do_handshake()
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):  # closed with the request unread, the socket would drop the alert
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://localhost:{listener.getsockname()[1]}"
+        settings = api_settings(url, ca_file=certificates / "ca.pem")
+        party = await open_party(settings, key_credential(tmp_path))
+        observation, _ = await asyncio.gather(poll(party.client), asyncio.to_thread(refuse, listener))
+        assert_failed(observation, R.TLS, None)
 
 
 async def test_a_tls_handshake_that_hangs(open_party: OpenParty, tmp_path: Path) -> None:
@@ -507,6 +535,16 @@ async def test_the_environments_proxy_is_used_where_configured(
     assert {heard.path.split("/bookings")[0] for heard in proxy.heard} == {url}
     assert [heard.all("Proxy-Authorization") for heard in proxy.heard] == [["Basic dXNlcjpwQHNz"]] * 2
     assert [heard.all("Authorization") for heard in proxy.heard] == [[API_KEY]] * 2
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_a_proxy_of_the_environment_may_be_named_without_a_scheme(
+    open_party: OpenParty, tmp_path: Path, proxy: RawServer, monkeypatch: pytest.MonkeyPatch, dead_port: int
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url.removeprefix("http://"))
+    settings = api_settings(f"http://127.0.0.1:{dead_port}", proxy_from_environment=True)
+    party = await open_party(settings, key_credential(tmp_path))
+    assert isinstance(await poll(party.client), Observed)
 
 
 @pytest.mark.usefixtures("no_proxies")
