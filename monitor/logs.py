@@ -58,8 +58,8 @@ class Redactor:
         if not secret:
             return
         self._secrets.pop(secret, None)  # told again: it is among the newest
-        forms = (secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret))
-        self._secrets[secret] = tuple(dict.fromkeys((forms[0], *(form[1:-1] for form in forms[1:]))))
+        escaped = (json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
+        self._secrets[secret] = tuple(dict.fromkeys((secret, *escaped)))
         if len(self._secrets) > self._capacity:
             del self._secrets[next(iter(self._secrets))]
 

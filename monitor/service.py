@@ -199,8 +199,8 @@ class Service:
         stale = sum(each.state.is_stale(each.connection.policy, now) for each in watched)
         down = sum(sweep.pace.state.outage is not None for sweep in self._sweeps)
         return (
-            f"{len(watched)} connections in {len(self._sweeps)} sites: "
-            f"{len(watched) - len(seen)} not seen yet, {bad} unhealthy, {stale} stale; {down} sites down"
+            f"connections: {len(watched)}, {len(watched) - len(seen)} not seen yet, {bad} unhealthy, {stale} stale; "
+            f"sites: {len(self._sweeps)}, {down} down"
         )
 
     def _counts(self) -> dict[str, int]:

@@ -209,9 +209,10 @@ def test_a_librarys_slip_in_its_own_log_call_costs_no_line(capfd: pytest.Capture
 
 
 def test_setting_up_again_writes_each_line_once() -> None:
-    Log()
+    before = Log()
     log = Log()
     logging.getLogger("aiohttp").error("once")
+    assert before.text == ""
     log.log.error("and once")
     assert [json.loads(line)["event"] for line in log.stream.getvalue().splitlines()] == ["once", "and once"]
 
@@ -249,6 +250,7 @@ def test_a_secret_is_blotted_wherever_it_stands() -> None:
         deeper={"a": {"b": {"c": {"d": CANARY}}}},
         error=ValueError(CANARY),
         path=Path("/") / CANARY,
+        **{f"key_{CANARY}": 1},
     )
     assert CANARY not in log.stream.getvalue()
     assert log.line()["inside"] == "Bearer [REDACTED]!"
@@ -327,6 +329,25 @@ def test_whatever_is_put_in_one_short_line_comes_out(form: Format, values: dict[
         assert len(text.splitlines()) == 1
     if form is Format.JSON:
         assert set(log.line()) - {"truncated"} == {"timestamp", "level", "event", *values}
+
+
+@pytest.mark.parametrize(
+    "mark", ["\n", "\r", "\0", "\x1b", "\x0b", "\x0c", "\x1c", "\x7f", "\x85", "\x9b", "\u2028"]
+)
+def test_no_control_character_breaks_a_logfmt_line(mark: str) -> None:
+    log = Log(form=Format.LOGFMT)
+    log.log.error("told", bare=f"a{mark}b", quoted=f"a {mark} b")
+    assert mark not in log.text.removesuffix("\n")
+    assert len(log.text.splitlines()) == 1
+
+
+def test_a_traceback_may_be_longer_than_a_value() -> None:
+    def fail() -> None:
+        raise ValueError("m" * 6000)
+
+    log = Log()
+    log.log.error("poll_crashed", exc_info=caught(fail))
+    assert "m" * 6000 in log.line()["exception"]
 
 
 class Rude:

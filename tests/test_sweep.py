@@ -75,6 +75,8 @@ class ScriptedApi(Api):
         self.script = script
         self.requests: list[Request] = []
         self.tokens: list[float] = []
+        self.token = Answer(200, b'{"access_token": "canary-token", "expires_in": 1}')
+        self.token_seconds = 0.0
         self._in_flight: set[str] = set()
 
     async def send(
@@ -83,7 +85,8 @@ class ScriptedApi(Api):
         del headers, body
         if method == "POST":
             self.tokens.append(asyncio.get_running_loop().time())
-            return Answer(200, b'{"access_token": "canary-token", "expires_in": 1}')
+            await asyncio.sleep(self.token_seconds)
+            return self.token
         connection_id = path.rpartition("/")[2]
         assert connection_id not in self._in_flight, "two polls of one connection at a time"
         now = asyncio.get_running_loop().time()
@@ -256,6 +259,8 @@ async def stages(build: Callable[..., Stage]) -> Any:
     for stage in built:
         await stage.sweep.drain(0)
         assert stage.task_errors == []
+        scripted = (ZeroDivisionError, OSError)  # anything else is a defect of the sweep or of this file
+        assert [error for _, error in stage.crashes if not isinstance(error, scripted)] == []
 
 
 Stages = Callable[..., Stage]
@@ -363,12 +368,13 @@ async def test_a_poll_that_outlasts_the_interval_makes_the_next_ones_overlap(sta
 async def test_a_poll_held_back_by_the_budget_past_its_next_due_is_an_overrun(stages: Stages) -> None:
     stage = stages(count=4, interval=10.0, budget=12)  # 24 a minute are wanted
     await stage.run(600.0)
-    started, _ = stage.lags()
+    started, lag = stage.lags()
     missed = stage.missed()
     waiting = sum(each.stage.value == "waiting" for each in stage.sweep.watched)
     assert missed["overlap"] == 0
     assert started + missed["overrun"] + waiting == 4 * 60
     assert started == len(stage.api.requests) == pytest.approx(120, abs=12)
+    assert lag < 10.0 * started, "a poll that waits is that of its newest due instant"
     assert_within_budget(stage, 12)
 
 
@@ -399,6 +405,9 @@ async def test_a_stalled_loop_catches_up_without_double_polls(stages: Stages) ->
     for connection_id in by_connection:
         late = [at for at in stage.api.times(connection_id) if at >= 60.0]
         assert all(after - before > 1.0 for before, after in itertools.pairwise(late))
+        phase = phases(stage, 10.0)[connection_id]
+        in_phase = [(at + 37.0 - phase + 1.0) % 10.0 for at in late[1:]]
+        assert in_phase == pytest.approx([1.0] * len(in_phase), abs=1e-2)
 
 
 async def test_a_stalled_loop_while_the_site_is_down_misses_nothing(stages: Stages) -> None:
@@ -426,6 +435,9 @@ async def test_while_the_site_is_down_one_trial_a_back_off_walks_on(stages: Stag
     assert len(set(ids[:4])) == 4
     assert stage.missed() == {"overlap": 0, "overrun": 0}
     assert len(stage.events("site_down")) == 1
+    assert len(stage.events("connection_polls_failing")) == 2, (
+        "the third opened the breaker, whose line it is"
+    )
     assert stage.sweep.snapshot(maintenance=False).up is False
 
 
@@ -496,6 +508,33 @@ async def test_a_trial_finds_an_idle_connection_or_none(stages: Stages) -> None:
     await stage.run(150.0)
     assert len(stage.api.times("c0")) == 1
     assert len(stage.api.times("c1")) >= 2
+
+
+async def test_answers_that_come_late_in_an_outage_bring_no_second_trial(stages: Stages) -> None:
+    first, second, *_ = in_phase_order([f"c{n}" for n in range(6)])
+
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        if at < 25:
+            return {first: 35.0, second: 45.0}.get(connection_id, LATENCY), UNAVAILABLE
+        return 100.0, UNAVAILABLE
+
+    stage = stages(script, count=6, interval=60.0, breaker=1)
+    await stage.run(179.0)  # down at 20, then late answers at 35 and 55, and a trial from 80 to 180
+    late = [each.at for each in stage.api.requests if each.at > 21.0]
+    assert late == pytest.approx([80.2], abs=1e-2)
+
+
+async def test_an_answer_that_comes_late_during_a_trial_brings_no_second_one(stages: Stages) -> None:
+    first, *_ = in_phase_order([f"c{n}" for n in range(6)])
+
+    def script(connection_id: str, at: float) -> tuple[float, Answers]:
+        if at < 25:
+            return (100.0 if connection_id == first else LATENCY), UNAVAILABLE
+        return 200.0, UNAVAILABLE
+
+    stage = stages(script, count=6, interval=60.0, breaker=1)
+    await stage.run(250.0)  # down at 10, a trial from 70 on, a late answer at 100
+    assert len([each for each in stage.api.requests if each.at > 11.0]) == 1
 
 
 async def test_a_late_success_of_an_older_poll_ends_the_outage(stages: Stages) -> None:
@@ -651,6 +690,19 @@ async def test_an_unconfirmed_not_found_is_confirmed_soon(stages: Stages) -> Non
     assert stage.state("c0").status is Status.NOT_FOUND
 
 
+async def test_an_extra_poll_comes_at_its_instant_however_coarse_the_ticks(stages: Stages) -> None:
+    stage = stages(lambda c, _: (LATENCY, observed(c, "SYNC_IN_PROGRESS")), count=1, unsettled=1.0)
+    await stage.run(12.0)
+    assert stage.api.times("c0") == pytest.approx([1.2 * n for n in range(10)], abs=1e-2)
+
+
+async def test_an_extra_poll_that_meets_the_regular_one_is_left_out(stages: Stages) -> None:
+    stage = stages(lambda c, _: (3.0, observed(c, "SYNC_IN_PROGRESS")), count=1, unsettled=28.0)
+    await stage.run(90.0)  # regular from 60 to 63, extra due at 62
+    assert stage.api.times("c0") == pytest.approx([0, 31, 60], abs=1e-2)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
 @pytest.mark.parametrize("unsettled", [60.0, 61.0, 600.0])
 async def test_there_are_no_extra_polls_where_they_would_not_be_sooner(
     stages: Stages, unsettled: float
@@ -747,7 +799,7 @@ async def test_after_drain_nothing_is_started_and_no_timer_is_left(stages: Stage
 
     before = timers()
     stage = stages(script, count=4, interval=8.0, unsettled=2.0, breaker=2)
-    await stage.run(11.5)
+    await stage.run(9.5)
     assert timers() > before
     await stage.sweep.drain(7.0)
     assert timers() == before
@@ -755,6 +807,27 @@ async def test_after_drain_nothing_is_started_and_no_timer_is_left(stages: Stage
     await stage.run(1200.0)
     assert len(stage.api.requests) == asked
     assert timers() == before
+
+
+async def test_drain_books_a_refusal_that_is_on_its_way_into_the_store(stages: Stages) -> None:
+    """The token endpoint refused: no request of the poll's own was ever let go."""
+    stage = stages(count=1, oauth=True)
+    stage.api.token = Answer(401, b'{"error": "invalid_client"}')
+    stage.store.slow = asyncio.Event()
+    await stage.run(1.0)
+    asyncio.get_running_loop().call_later(2.0, stage.store.slow.set)
+    assert await stage.sweep.drain(7.0) == 0
+    assert stage.state("c0").last_poll_succeeded is False
+    assert len(stage.events("site_down")) == 1
+
+
+async def test_drain_ends_a_renewal_under_way(stages: Stages) -> None:
+    stage = stages(count=2, oauth=True)
+    stage.api.token_seconds = 1000.0
+    await stage.run(31.0)
+    assert len(asyncio.all_tasks()) > 1
+    assert await stage.sweep.drain(7.0) == 0  # the polls were waiting for it, not asking
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_an_outage_that_begins_while_draining_plans_no_trial(stages: Stages) -> None:

@@ -34,7 +34,7 @@ class Way:
 
 
 class CutOffError(aiohttp.ClientConnectionError):
-    """The connection was closed or reset before an answer."""
+    """No connection, or it was closed or reset before an answer."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__()
@@ -47,8 +47,6 @@ async def only_once(
     """Keep aiohttp from sending a cut-off GET again by itself, which would break the budget unseen."""
     try:
         return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise CutOffError(error) from error
 

@@ -22,6 +22,7 @@ from tests.real_parts import require
 
 _BOOT_SECONDS: Final = 30.0
 _POWER_OFF_SECONDS: Final = 30.0
+_EMPTY_SECONDS: Final = 10.0
 _LOOK_AGAIN: Final = 0.05
 _TOOLS: Final = ("systemd-nspawn", "nsenter", "pgrep", "mount", "umount", "curl")
 
@@ -109,14 +110,14 @@ def _overlay() -> Iterator[Path]:
 
 @contextmanager
 def _running(root: Path, more: Sequence[str]) -> Iterator[Machine]:
-    before = _control_groups()
     command = ["systemd-nspawn", "--boot", "--quiet", f"--directory={root}", f"--machine=wix-{os.getpid()}"]
     # Both are needed where this machine itself has no systemd to register with.
     command += ["--register=no", "--keep-unit"]
     command += ["--console=pipe", "--private-network", *more, "systemd.unit=multi-user.target"]
-    with (root.parent / "console").open("wb") as console:
+    with _control_groups() as groups, (root.parent / "console").open("wb") as console:
+        joined = "".join(f"echo $$ >{group}/cgroup.procs; " for group in groups)
         nspawn = subprocess.Popen(
-            command,
+            ["sh", "-c", joined + 'exec "$@"', "sh", *command],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -127,7 +128,26 @@ def _running(root: Path, more: Sequence[str]) -> Iterator[Machine]:
             yield _wait_for_boot(nspawn, root.parent / "console")
         finally:
             _power_off(nspawn)
-            _sweep_up(_control_groups() - before)
+
+
+@contextmanager
+def _control_groups() -> Iterator[list[Path]]:
+    """Control groups of its own for a container, in each hierarchy that systemd uses: two never share one."""
+    roots = (Path("/sys/fs/cgroup", name) for name in ("", "unified", "systemd"))
+    groups = [root / f"wix-{os.getpid()}" for root in roots if (root / "cgroup.procs").exists()]
+    for group in groups:
+        group.mkdir()
+    try:
+        yield groups
+    finally:
+        left = [folder for group in groups for folder in sorted(group.glob("**/"), reverse=True)]
+        until(lambda: all(_removed(folder) for folder in left), _EMPTY_SECONDS, lambda: f"{left} are gone")
+
+
+def _removed(group: Path) -> bool:
+    with suppress(OSError):  # the kernel may still be clearing away its last process
+        group.rmdir()
+    return not group.exists()
 
 
 def _wait_for_boot(nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
@@ -153,18 +173,6 @@ def _power_off(nspawn: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         nspawn.kill()
         nspawn.wait()
-
-
-def _control_groups() -> set[Path]:
-    return {path for path in Path("/sys/fs/cgroup").glob("**/") if path.name in {"payload", "supervisor"}}
-
-
-def _sweep_up(groups: set[Path]) -> None:
-    """Remove the control groups that nspawn leaves behind, the innermost first."""
-    for group in groups:
-        for folder in sorted(group.glob("**/"), reverse=True):
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def copy(source: Path, root: Path, target: str) -> None:

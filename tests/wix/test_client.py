@@ -1,13 +1,27 @@
 """What exactly goes over the wire, and over how many connections."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from monitor import __version__
-from monitor.core.model import CalendarType, FailureReason, NotFound, Observed, PollFailed, Status
+from monitor.config import SiteSettings
+from monitor.core.model import (
+    CalendarType,
+    Connection,
+    FailureReason,
+    NotFound,
+    Observed,
+    Policy,
+    PollFailed,
+    Status,
+)
+from monitor.core.site import Site, SiteState
 from monitor.wix.client import Api, Exchange
+from monitor.wix.pace import Slots
+from monitor.wix.site import connect_site
 from tests.wix.conftest import OpenParty
 from tests.wix.servers import (
     API_KEY,
@@ -240,6 +254,38 @@ async def test_a_new_connection_that_is_closed_unanswered_is_not_tried_again(
         assert isinstance(observation, PollFailed)
         assert observation.reason is FailureReason.CONNECT
         assert party.client.pace.requests == len(server.heard) == 1
+
+
+# --- from the settings ----------------------------------------------------------------------------------
+
+
+def test_a_site_is_built_from_its_settings(tmp_path: Path) -> None:
+    policy = Policy(timedelta(seconds=90), timedelta(seconds=270), timedelta(seconds=15))
+    settings = SiteSettings(
+        name="downtown",
+        credential=key_credential(tmp_path),
+        requests_per_minute=7,
+        interval=timedelta(seconds=60),
+        interval_in_force=timedelta(seconds=90),
+        breaker_failures=3,
+        maintenance_until=None,
+        connections=tuple(Connection("downtown", name, name, policy) for name in ("anna", "ben")),
+    )
+    clock = ShiftedClock()
+    api = Api(api_settings("https://localhost"), clock, lambda _: None)
+    client = connect_site(settings, api, Slots(1), clock, hide=lambda _: None, on_renewed=nothing)
+    assert client.pace.site == Site("downtown", timedelta(seconds=90), breaker_failures=3, connections=2)
+    assert client.pace.requests_per_minute == 7
+    assert client.pace.spare(6)
+    assert not client.pace.spare(7)
+    backoffs = set()
+    for _ in range(10):
+        client.pace.state = SiteState()
+        client.pace.settle(PollFailed(FailureReason.UNAUTHORIZED, refused=True), clock.now(), trial=False)
+        assert client.pace.state.outage is not None
+        backoffs.add(client.pace.state.outage.trial_at - client.pace.state.outage.since)
+    assert len(backoffs) == 10
+    assert all(timedelta(seconds=72) <= backoff <= timedelta(seconds=108) for backoff in backoffs)
 
 
 # --- for `poll` -----------------------------------------------------------------------------------------
