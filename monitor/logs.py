@@ -5,7 +5,6 @@ on `$JOURNAL_STREAM`). A line stays under 16 KiB, so that no log shipper cuts it
 """
 
 import io
-import json
 import logging
 import os
 import sys
@@ -54,12 +53,11 @@ class Redactor:
         self._secrets: dict[str, tuple[str, ...]] = {}
 
     def hide(self, secret: str) -> None:
-        """Never let this value be seen, raw or escaped by JSON or Python. The empty string is no secret."""
+        """Never let this value be seen, as it is or in a repr. The empty string is no secret."""
         if not secret:
             return
         self._secrets.pop(secret, None)  # told again: it is among the newest
-        escaped = (json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
-        self._secrets[secret] = tuple(dict.fromkeys((secret, *escaped)))
+        self._secrets[secret] = (secret, repr(secret)[1:-1])
         if len(self._secrets) > self._capacity:
             del self._secrets[next(iter(self._secrets))]
 

@@ -198,8 +198,9 @@ class Service:
         bad = sum(not each.state.is_healthy(each.connection.policy) for each in seen)
         stale = sum(each.state.is_stale(each.connection.policy, now) for each in watched)
         down = sum(sweep.pace.state.outage is not None for sweep in self._sweeps)
+        unseen = len(watched) - len(seen)
         return (
-            f"connections: {len(watched)}, {len(watched) - len(seen)} not seen yet, {bad} unhealthy, {stale} stale; "
+            f"connections: {len(watched)}, {unseen} not seen yet, {bad} unhealthy, {stale} stale; "
             f"sites: {len(self._sweeps)}, {down} down"
         )
 

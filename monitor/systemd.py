@@ -17,7 +17,6 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self.watchdog_seconds = _watchdog_seconds(environ)
 
     def ready(self, status: str) -> None:
         """The service is up."""
@@ -44,13 +43,3 @@ class Notifier:
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError:  # a manager that is gone, or stuck, must not take the service with it
             return
-
-
-def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """Seconds within which the watchdog wants food, None where there is none (sd_watchdog_enabled(3))."""
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    try:
-        return max(int(environ.get("WATCHDOG_USEC", "")), 0) / 1e6 or None
-    except ValueError:
-        return None

@@ -107,22 +107,3 @@ def test_a_manager_that_does_not_listen_is_not_waited_for_long(tmp_path: Path) -
 
 
 OURS = str(os.getpid())
-
-
-@pytest.mark.parametrize(
-    ("environ", "seconds"),
-    [
-        ({}, None),
-        ({"WATCHDOG_USEC": "30000000"}, 30.0),
-        ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": OURS}, 1.5),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "x"}, None),
-        ({"WATCHDOG_PID": OURS}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "-1"}, None),
-        ({"WATCHDOG_USEC": ""}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-    ],
-)
-def test_the_watchdogs_patience_is_read(environ: dict[str, str], seconds: float | None) -> None:
-    assert Notifier(environ).watchdog_seconds == seconds
