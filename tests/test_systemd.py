@@ -1,6 +1,5 @@
 """sd_notify over real datagram sockets: a path, an abstract name, nobody there."""
 
-import os
 import secrets
 import socket
 import time
@@ -104,6 +103,3 @@ def test_a_manager_that_does_not_listen_is_not_waited_for_long(tmp_path: Path) -
             break
     assert 0.25 < longest < 5
     manager.socket.close()
-
-
-OURS = str(os.getpid())
