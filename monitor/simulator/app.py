@@ -1,6 +1,7 @@
 """The stand-in as a server: started, stopped and steered from outside."""
 
 import asyncio
+import os
 import secrets
 import ssl
 import time
@@ -53,7 +54,7 @@ class Simulator:
             await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
         except OSError as error:
             await runner.cleanup()
-            why = str(error.strerror).rpartition(": ")[2]
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise CannotStartError(f"cannot listen on {host}:{port}: {why}") from error
         self._runner = runner
         self._watch.begin()

@@ -58,7 +58,7 @@ async def test_an_ipv6_address_is_bracketed_in_the_base_url(
 async def test_a_taken_port_cannot_be_started_on(scenario: Scenario, simulator: Simulator) -> None:
     port = int(simulator.base_url.rpartition(":")[2])
 
-    with pytest.raises(CannotStartError, match=f"cannot listen on 127.0.0.1:{port}: address already in use"):
+    with pytest.raises(CannotStartError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
         await Simulator(scenario).start(port=port)
 
 

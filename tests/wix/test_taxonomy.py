@@ -331,7 +331,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     for ca in ("ca", "other-ca"):
-        run("req", "-x509", *new_key, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj", f"/CN={ca}")
+        usage = ["-addext", "keyUsage=critical,keyCertSign"]  # Python 3.13 verifies strictly
+        run(
+            "req",
+            "-x509",
+            *new_key,
+            *usage,
+            "-keyout",
+            f"{ca}.key",
+            "-out",
+            f"{ca}.pem",
+            "-subj",
+            f"/CN={ca}",
+        )
     for name, host, ca, until_when in (
         ("right", "localhost", "ca", "20991231235959Z"),
         ("untrusted", "localhost", "other-ca", "20991231235959Z"),
@@ -341,6 +353,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "ca.cnf").write_text(
             "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n"
             f"rand_serial=yes\nx509_extensions=x\nunique_subject=no\n[p]\nCN=supplied\n[x]\nsubjectAltName=DNS:{host}\n"
+            "authorityKeyIdentifier=keyid\n"
         )
         (folder / "index").write_text("")
         run("req", *new_key, "-keyout", f"{name}.key", "-out", "request", "-subj", f"/CN={host}")
