@@ -20,13 +20,14 @@ from monitor.clock import Clock
 from monitor.config import Settings, SiteSettings
 from monitor.core.model import Connection
 from monitor.errors import CannotStartError
+from monitor.ledger import Ledger
 from monitor.logs import Redactor
 from monitor.metrics.page import negotiate, pieces
 from monitor.metrics.snapshot import Snapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.schedule import Schedule
-from monitor.store import MemoryStore
+from monitor.store import Opened, open_store
 from monitor.sweep import Sweep
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
@@ -41,6 +42,8 @@ DRAIN_SECONDS: Final = 7.0
 Announce = Callable[[list[str]], None]
 
 _HEARTBEAT: Final = timedelta(seconds=1)
+_PURGE_EVERY: Final = timedelta(hours=1)
+_LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
 _STATUS_EVERY: Final = 5  # heartbeats
 
 
@@ -57,7 +60,7 @@ class Outside:
 class Service:
     """The daemon over one configuration."""
 
-    def __init__(self, settings: Settings, outside: Outside) -> None:
+    def __init__(self, settings: Settings, outside: Outside, opened: Opened) -> None:
         self._settings = settings
         self._log = outside.log
         self._clock = outside.clock
@@ -70,15 +73,14 @@ class Service:
         self._server = Server(self._page, lambda: self._not_ready)
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
+        self._set_aside = opened.set_aside
         reporter = Reporter(self._log, self._telemetry, self._clock)
-        slots, store = Slots(settings.api.max_in_flight), MemoryStore()
-        self._sweeps = [
-            self._sweep(site, slots, store, reporter, outside.redactor) for site in settings.sites
-        ]
+        checkpoint = min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
+        self._ledger = Ledger(opened.store, reporter, self._telemetry, self._log, checkpoint)
+        slots = Slots(settings.api.max_in_flight)
+        self._sweeps = [self._sweep(site, slots, reporter, outside.redactor) for site in settings.sites]
 
-    def _sweep(
-        self, site: SiteSettings, slots: Slots, store: MemoryStore, reporter: Reporter, redactor: Redactor
-    ) -> Sweep:
+    def _sweep(self, site: SiteSettings, slots: Slots, reporter: Reporter, redactor: Redactor) -> Sweep:
         client = connect_site(
             site,
             self._api,
@@ -90,7 +92,7 @@ class Service:
         return Sweep(
             site.connections,
             client,
-            store,
+            self._ledger,
             reporter,
             self._telemetry,
             self._clock,
@@ -125,6 +127,10 @@ class Service:
             raise
         self._telemetry.config_reloaded(self._clock.wall(self._clock.now()).timestamp())
         self._tell_stretched()
+        self._tell_set_aside()
+        self._ledger.tell_untold()
+        self._tasks.start(self._ledger.run(), name="ledger")
+        self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
         for sweep in self._sweeps:
             sweep.start()
@@ -146,9 +152,11 @@ class Service:
         self._schedule.stop()
         cut = await asyncio.gather(*(sweep.drain(DRAIN_SECONDS) for sweep in self._sweeps))
         await self._tasks.drain(0)
+        unwritten = await self._ledger.close()
         await self._server.stop()
         await self._api.close()
-        self._log.info("monitor_stopped", version=__version__, polls_cut_off=sum(cut), **counts)
+        facts = {"polls_cut_off": sum(cut), "changes_unwritten": unwritten}
+        self._log.info("monitor_stopped", version=__version__, **facts, **counts)
 
     async def _guard(self) -> None:
         """Watch the clock and feed the watchdog, outside the schedule that they guard."""
@@ -168,6 +176,16 @@ class Service:
         self._telemetry.ticked(self._clock.wall(self._clock.now()).timestamp())
         if self._beats % _STATUS_EVERY == 0:
             self._notifier.status(self._status())
+
+    def _purge(self) -> None:
+        connections = (each for site in self._settings.sites for each in site.connections)
+        watched = {(each.site, each.id) for each in connections}
+        self._tasks.start(self._ledger.purge(self._settings.store.history_retention, watched), name="purge")
+
+    def _tell_set_aside(self) -> None:
+        if self._set_aside is not None:
+            self._telemetry.store_failed()
+            self._log.error("store_set_aside", kept_as=str(self._set_aside), mend="history begins anew")
 
     def _tell_stretched(self) -> None:
         for site in self._settings.sites:
@@ -235,4 +253,5 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: outside.log.warning("reload_not_offered", mend="restart"))
-    return await Service(settings, outside).run(addresses, stop, announce)
+    opened = open_store(settings.store.path, outside.clock)
+    return await Service(settings, outside, opened).run(addresses, stop, announce)

@@ -16,15 +16,14 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from monitor.clock import Clock
-from monitor.core.effects import Transition
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
 from monitor.errors import WithheldError
+from monitor.ledger import Ledger
 from monitor.metrics.snapshot import SiteSnapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
-from monitor.store import Store
 from monitor.tasks import TaskBag
 from monitor.wix.client import WixClient
 from monitor.wix.pace import WINDOW
@@ -69,7 +68,7 @@ class Sweep:
         self,
         connections: Iterable[Connection],
         client: WixClient,
-        store: Store,
+        ledger: Ledger,
         reporter: Reporter,
         telemetry: Telemetry,
         clock: Clock,
@@ -80,7 +79,7 @@ class Sweep:
         self.tick_period = min(max(self.pace.site.interval / 2, SHORTEST_TICK), LONGEST_TICK)
         self._interval = self.pace.site.interval.total_seconds()
         self._client = client
-        self._store = store
+        self._ledger = ledger
         self._reporter = reporter
         self._telemetry = telemetry
         self._clock = clock
@@ -88,8 +87,10 @@ class Sweep:
         self._tasks = TaskBag(on_task_error)
         now = clock.now()
         self.watched = [
-            Watched(each, store.load(each) or ConnectionState(watched_since=now)) for each in connections
+            Watched(each, ledger.known(each) or ConnectionState(watched_since=now)) for each in connections
         ]
+        for watched in self.watched:
+            ledger.watch(watched.connection, watched.state)
         self._order = count()
         self._agenda: list[_Due] = []
         self._horizon = -math.inf
@@ -242,12 +243,8 @@ class Sweep:
         self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
         up = self.pace.state.outage is None
         step = advance(watched.connection, watched.state, observation, now, site_up=up)
-        transitions = [effect for effect in step.effects if isinstance(effect, Transition)]
-        await self._store.commit(watched.connection, step.state, transitions)
-        watched.state = step.state
-        self._reporter.emit(step.effects)
-        if transitions:
-            await self._store.mark_announced(transitions)
+        if self._ledger.book(watched.connection, step):
+            watched.state = step.state
         self._look_sooner(watched)
 
     def _look_sooner(self, watched: Watched) -> None:

@@ -39,6 +39,7 @@ def write_config(
     document = {
         "api": {"base_url": base_url, "timeout": "2s", **(api or {})},
         "polling": {"interval": "1s", "unsettled_interval": "1s", **(polling or {})},
+        "store": {"url": f"sqlite:///{folder / 'state.db'}"},
         "sites": [_site(each, site or {}) for each in scenario.sites],
     }
     path = folder / "monitor.yml"

@@ -16,8 +16,6 @@ from monitor.config.source import Source, parse_partly
 from monitor.core.model import Connection, Policy, Status
 from monitor.errors import ConfigError, Problem
 
-IN_MEMORY = "this version keeps state in memory: this section is checked, but nothing is stored"
-
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -91,8 +89,6 @@ class _Loading:
 
     def _store(self) -> StoreSettings:
         store = self._model.store
-        if "store" in self._model.model_fields_set:
-            self._problems.append(self._source.problem(("store",), IN_MEMORY, "warning"))
         url = self._resolver.store_url(("store", "url"), store.url)
         return StoreSettings(url, store.history_retention)
 

@@ -99,7 +99,7 @@ class Polling(StrictModel):
 
 
 class Store(StrictModel):
-    """Where state is to be kept; this version checks it and keeps state in memory."""
+    """Where state and history are kept."""
 
     url: Path = Field(
         DEFAULT_STORE,

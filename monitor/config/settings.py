@@ -102,6 +102,11 @@ class StoreSettings:
     url: str
     history_retention: timedelta
 
+    @property
+    def path(self) -> Path:
+        """The file that an SQLite URL names."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:

@@ -34,7 +34,7 @@ def level_of(status: Status, *, healthy: bool) -> Level:
 
 
 class ConnectionFirstSeen(Effect, frozen=True, kw_only=True, gc=False):
-    """The first successful poll of a connection."""
+    """The first successful poll of a connection: the record that its history begins with."""
 
     event = "connection_first_seen"
     connection: str
@@ -43,6 +43,8 @@ class ConnectionFirstSeen(Effect, frozen=True, kw_only=True, gc=False):
     status: Status
     reason: ErrorReason | None
     healthy: bool
+    observed_at: datetime
+    transition_id: str
 
     @property
     def level(self) -> Level:

@@ -196,7 +196,7 @@ def _succeeded(connection: Connection, state: ConnectionState, seen: Observed, n
     if recovered is not None:
         effects.append(_recovered(connection, state))
     if announced is ConnectionFirstSeen:
-        effects.append(_first_seen(connection, after, seen))
+        effects.append(_first_seen(connection, after, seen, now))
     elif announced is Transition:
         effects.append(_transition(connection, state, after, seen, now))
     if Status.NOT_FOUND not in (state.status, seen.status) and announced is not ConnectionFirstSeen:
@@ -205,7 +205,9 @@ def _succeeded(connection: Connection, state: ConnectionState, seen: Observed, n
     return Step(after, tuple(effects))
 
 
-def _first_seen(connection: Connection, after: ConnectionState, seen: Observed) -> ConnectionFirstSeen:
+def _first_seen(
+    connection: Connection, after: ConnectionState, seen: Observed, now: datetime
+) -> ConnectionFirstSeen:
     return ConnectionFirstSeen(
         site=connection.site,
         connection=connection.name,
@@ -214,6 +216,8 @@ def _first_seen(connection: Connection, after: ConnectionState, seen: Observed) 
         status=seen.status,
         reason=seen.reason,
         healthy=after.is_healthy(connection.policy),
+        observed_at=now,
+        transition_id=transition_id(connection, after.transitions, now),
     )
 
 

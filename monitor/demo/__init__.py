@@ -44,7 +44,7 @@ async def run_demo(addresses: Sequence[Address], say: Callable[[str], None]) -> 
 
 def _settings(folder: Path, base_url: str) -> Settings:
     config = _resource("monitor.yml", folder)
-    config.write_text(config.read_text().replace("BASE_URL", base_url))
+    config.write_text(config.read_text().replace("BASE_URL", base_url).replace("FOLDER", str(folder)))
     for name, secret in _SECRETS.items():
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(secret)

@@ -1,0 +1,39 @@
+"""One writer a file: a lock that the kernel drops with the process, however it ends."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from monitor.errors import CannotStartError
+
+
+class Lock:
+    """Holds `FILE.lock`; who holds it is written inside."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, store: Path) -> Self:
+        """Lock a store's file.
+
+        Raises CannotStartError, naming the holder, where another process has it; OSError where the lock
+        cannot be made.
+        """
+        path = store.with_name(f"{store.name}.lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            mend = "stop that one, or give each monitor a store.url of its own"
+            raise CannotStartError(f"{store} is in use by {holder}; {mend}") from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let go; the file stays, as taking it away could free it under another's hands."""
+        os.close(self._descriptor)

@@ -1,0 +1,193 @@
+"""The state store: one SQLite file in WAL mode, written by one process.
+
+The promise: a change of state and its announcement are committed together, synced to the disk, before
+anyone is told. What was told is marked in a later commit, so a crash in between tells it again under the
+same `transition_id`; nothing committed is lost, nothing is told under two ids. Freshness (when a connection
+was last polled) is written in bulk every so often: a crash loses the newest of it, never a change.
+
+Everything here blocks and belongs on a thread of its own; one Store is used by one thread at a time.
+Source: "Write-Ahead Logging" and "PRAGMA synchronous" of the SQLite documentation; FULL syncs the log at
+each commit.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from monitor.clock import Clock
+from monitor.core.effects import Transition
+from monitor.core.model import Connection, ConnectionState
+from monitor.errors import CannotStartError
+from monitor.store.lock import Lock
+from monitor.store.rows import Announcement, announcement_of, announcement_row, micros, state_of, state_row
+from monitor.store.schema import MIGRATIONS, VERSION
+
+Key = tuple[str, str]
+"""Site and Wix's id: a new name keeps its state."""
+
+_PURGE_ROWS: Final = 2000  # rows a transaction, so that no commit waits long behind a purge
+_BUSY_SECONDS: Final = 5.0  # a backup or a reader's checkpoint may hold the file for a moment
+
+
+def _insert_into(table: str, columns: Sequence[str]) -> str:
+    values = ", ".join(f":{column}" for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608  names of our own
+
+
+def _upsert() -> str:
+    columns = ("site", "id", "name", "kept_at", "healthy", *ConnectionState.__struct_fields__)
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns[2:])
+    return f"{_insert_into('connection', columns)} ON CONFLICT DO UPDATE SET {changes}"
+
+
+_UPSERT: Final = _upsert()
+_INSERT: Final = _insert_into("transition", Transition.__struct_fields__) + " ON CONFLICT DO NOTHING"
+_MARK: Final = "UPDATE transition SET announced = 1 WHERE transition_id = ?"
+_PURGE: Final = """
+    DELETE FROM transition WHERE n IN (
+        SELECT n FROM transition WHERE observed_at < ? AND announced ORDER BY observed_at LIMIT ?)
+"""
+
+
+class Booking(NamedTuple):
+    """A connection's new state, and what there is to tell of it."""
+
+    connection: Connection
+    state: ConnectionState
+    announcements: tuple[Announcement, ...] = ()
+
+
+class Store:
+    """An open store. Any method may raise sqlite3.Error: nothing of that call was kept then."""
+
+    def __init__(self, db: sqlite3.Connection, lock: Lock, clock: Clock) -> None:
+        self._db = db
+        self._lock = lock
+        self._clock = clock
+
+    def states(self) -> dict[Key, ConnectionState]:
+        """What is known of each connection, watched or not."""
+        rows = self._db.execute("SELECT * FROM connection")
+        return {(row["site"], row["id"]): state_of(row, self._clock) for row in rows}
+
+    def untold(self) -> list[Announcement]:
+        """What was committed and, for all we know, not told; in the order of its commits."""
+        rows = self._db.execute("SELECT * FROM transition WHERE announced = 0 ORDER BY n")
+        return [announcement_of(row, self._clock) for row in rows]
+
+    def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> int:
+        """Keep states, announcements and the marks of what was told, all or nothing; how many bookings."""
+        states = (state_row(each.connection, each.state, self._clock) for each in bookings)
+        announced = (what for each in bookings for what in each.announcements)
+        with self._transaction():
+            self._db.executemany(_UPSERT, states)
+            self._db.executemany(_INSERT, (announcement_row(what, self._clock) for what in announced))
+            self._db.executemany(_MARK, ((transition_id,) for transition_id in told))
+        return len(bookings)
+
+    def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
+        """Forget what is older, transitions and connections no longer watched; rows gone, at most a few."""
+        oldest = micros(self._clock.wall(self._clock.now()) - retention)
+        with self._transaction():
+            gone = self._db.execute(_PURGE, (oldest, _PURGE_ROWS)).rowcount
+            rows = self._db.execute("SELECT site, id FROM connection WHERE kept_at < ?", (oldest,))
+            left = [key for key in map(tuple, rows) if key not in watched][:_PURGE_ROWS]
+            self._db.executemany("DELETE FROM connection WHERE site = ? AND id = ?", left)
+        return gone + len(left)
+
+    def close(self) -> None:
+        """Close the file and let go of it."""
+        self._db.close()
+        self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
+                self._db.execute("ROLLBACK")
+            raise
+
+
+class Opened(NamedTuple):
+    """An open store, and where a file that could not be read was set aside, if there was one."""
+
+    store: Store
+    set_aside: Path | None
+
+
+def open_store(path: Path, clock: Clock) -> Opened:
+    """Open the store, make it or bring it up to date; a broken file is set aside, never deleted.
+
+    Raises CannotStartError: no such folder, not writable, in use, or written by a newer version.
+    """
+    try:
+        lock = Lock.take(path)
+    except OSError as error:
+        mend = "make its folder, writable for this user, or name another place in store.url"
+        raise CannotStartError(f"{path} cannot be written ({error.strerror}); {mend}") from error
+    try:
+        return _open(path, lock, clock)
+    except CannotStartError:
+        lock.release()
+        raise
+
+
+def _open(path: Path, lock: Lock, clock: Clock) -> Opened:
+    set_aside = None
+    try:
+        db = _connect(path)
+    except sqlite3.OperationalError as error:  # it may be whole: a full disk, a file that may not be written
+        told = f"{path} cannot be opened ({error}); see to its disk and its permissions"
+        raise CannotStartError(told) from error
+    except sqlite3.DatabaseError:
+        set_aside = _set_aside(path, clock)
+        db = _connect(path)
+    return Opened(Store(db, lock, clock), set_aside)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.exists() and path.stat().st_size == 0:
+        raise sqlite3.DatabaseError("an empty file is what a lost one looks like")
+    db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _migrate(db, path)
+        _check(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    found: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        told = f"{path} was written by a newer version (schema {version}, this one knows {VERSION})"
+        raise CannotStartError(f"{told}; run that version, or name another file in store.url")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+
+def _set_aside(path: Path, clock: Clock) -> Path:
+    aside = path.with_name(f"{path.name}.broken-{clock.wall(clock.now()):%Y%m%dT%H%M%S.%fZ}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
