@@ -4,10 +4,13 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -15,14 +18,17 @@ import click
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, Secrets, json_schema, load, plan_report
+from monitor.config import Loaded, Secrets, Settings, json_schema, load, plan_report
+from monitor.core.model import Status
 from monitor.demo import run_demo
-from monitor.errors import ConfigError, OperatorError
+from monitor.errors import ConfigError, OperatorError, StoreUnreadableError
+from monitor.history import Output, history_report, parse_moment, status_report, summary_report
 from monitor.logs import Format, Redactor, set_up
 from monitor.oneshot import poll_once
 from monitor.service import Outside, serve
 from monitor.simulator import load_scenario
 from monitor.simulator import run as run_simulator
+from monitor.store.reading import Reader, Wanted, reading
 from monitor.systemd import Notifier
 from monitor.web.server import Address
 
@@ -76,6 +82,18 @@ _log_format = _flag(
     default=Format.JSON.value,
     show_default=True,
     help="How a line is written.",
+)
+
+_site = click.option("--site", help="Only this site.")
+_status = click.option(
+    "--status", type=click.Choice([each.value for each in Status]), help="Only this status."
+)
+_output = click.option(
+    "--format",
+    "output",
+    type=click.Choice([each.value for each in Output]),
+    default="table",
+    show_default=True,
 )
 
 
@@ -143,6 +161,54 @@ def poll(config_file: Path, connection: str) -> None:
 
 
 @cli.command()
+@_config_file
+@_site
+@_status
+@_output
+def status(config_file: Path, site: str | None, status: str | None, output: str) -> None:
+    """Show what the state store knows of every connection, the worst first."""
+    settings = _load(config_file, Secrets.SKIPPED).settings
+    with _reading(settings) as reader:
+        wanted = Wanted(site=site, status=status)
+        click.echo(status_report(settings, reader, wanted, Output(output), Clock().now(), _width()))
+
+
+@cli.command()
+@_config_file
+@click.argument("connection", metavar="[SITE/NAME]", required=False)
+@_site
+@_status
+@_output
+@click.option("--since", default="7d", show_default=True, help="An age such as 7d, or a time in RFC 3339.")
+@click.option("--until", default="0s", help="The same; without it, now.")
+@click.option("--limit", type=click.IntRange(min=1), help="So many changes at most, the newest.")
+@click.option("--summary", is_flag=True, help="Per connection: incidents, and the time in each status.")
+def history(
+    *,
+    config_file: Path,
+    connection: str | None,
+    site: str | None,
+    status: str | None,
+    output: str,
+    since: str,
+    until: str,
+    limit: int | None,
+    summary: bool,
+) -> None:
+    """Show what changed, when, and how long it lasted, newest first."""
+    settings = _load(config_file, Secrets.SKIPPED).settings
+    now = Clock().now()
+    begin, end = _moment("--since", since, now), _moment("--until", until, now)
+    wanted = Wanted(site=site) if connection is None else _named(settings, connection)
+    with _reading(settings) as reader:
+        chapters = reader.chapters(replace(wanted, status=status, since=begin, until=end))
+        if summary:
+            click.echo(summary_report(chapters, begin, end, Output(output), _width()))
+        else:
+            click.echo(history_report(chapters, limit, Output(output), now, _width()))
+
+
+@cli.command()
 @click.option(
     "--scenario", "scenario_file", required=True, type=click.Path(path_type=Path), help="What happens when."
 )
@@ -167,6 +233,36 @@ def simulate(scenario_file: Path, listen: Address) -> None:
 def demo(web_listen_address: tuple[Address, ...]) -> None:
     """Run simulator and daemon together on a sample fleet; nothing to configure."""
     sys.exit(0 if _run(run_demo(web_listen_address, click.echo)) else 1)
+
+
+def _named(settings: Settings, connection: str) -> Wanted:
+    """The connection by its id, whatever it was called before; one that is configured no more by its name."""
+    site, _, name = connection.partition("/")
+    for each in (each for its in settings.sites for each in its.connections):
+        if (each.site, each.name) == (site, name):
+            return Wanted(site=site, connection_id=each.id)
+    return Wanted(site=site, connection=name)
+
+
+def _moment(flag: str, text: str, now: datetime) -> datetime:
+    try:
+        return parse_moment(text, now)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from None
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Reader]:
+    try:
+        with reading(settings.store.path) as reader:
+            yield reader
+    except StoreUnreadableError as error:
+        _give_up(error)
+
+
+def _width() -> int | None:
+    """The terminal's columns; a file or a pipe gets the whole table."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:

@@ -13,6 +13,7 @@ _UNITS: Final = {
     "s": timedelta(seconds=1),
     "ms": timedelta(milliseconds=1),
 }
+_UNITS_OF_AN_AGE: Final = 2
 _DURATION: Final = re.compile(
     r"(?:(?P<y>\d+)y)?(?:(?P<w>\d+)w)?(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?"
     r"(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+)s)?(?:(?P<ms>\d+)ms)?",
@@ -47,4 +48,17 @@ def format_duration(span: timedelta) -> str:
         n, rest = divmod(rest, _UNITS[unit])
         if n:
             parts.append(f"{n}{unit}")
+    return "".join(parts) or "0s"
+
+
+def format_age(span: timedelta) -> str:
+    """A span as people say it: its two largest units at most, whole seconds the finest."""
+    parts = []
+    rest = max(round(span / timedelta(seconds=1)), 0) * timedelta(seconds=1)
+    for unit in ("d", "h", "m", "s"):
+        n, rest = divmod(rest, _UNITS[unit])
+        if n:
+            parts.append(f"{n}{unit}")
+        if len(parts) == _UNITS_OF_AN_AGE:
+            break
     return "".join(parts) or "0s"

@@ -3,7 +3,8 @@
     MonitorError
     ├── OperatorError            the operator: something we were given is wrong; nothing was started
     │   ├── ConfigError          the configuration, with every problem found            → exit 2
-    │   └── CannotStartError     the machine: port taken, store unusable                → exit 1
+    │   ├── CannotStartError     the machine: port taken, store unusable                → exit 1
+    │   └── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
     └── WithheldError            nobody: a poll not sent because its site is being left alone
 
 Whatever Wix or the network does is no exception but an observation (`monitor.core.model.PollFailed`):
@@ -58,6 +59,10 @@ class ConfigError(OperatorError):
 
 class CannotStartError(OperatorError):
     """The machine does not let us start or go on: port taken, folder not writable."""
+
+
+class StoreUnreadableError(OperatorError):
+    """The state store cannot be read: no file, no permission, another version."""
 
 
 class WithheldError(MonitorError):

@@ -67,7 +67,7 @@ class Ledger:
 
     def known(self, connection: Connection) -> ConnectionState | None:
         """What an earlier run left behind."""
-        return self._known.get((connection.site, connection.id))
+        return self._known.get(_key(connection))
 
     def tell_untold(self) -> None:
         """Tell what an earlier run committed and did not live to tell, or to mark: under the same ids."""
@@ -78,11 +78,11 @@ class Ledger:
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         """Remember that this connection is watched, before its first poll too."""
-        self._confirmed[connection.site, connection.id] = (connection, state)
+        self._confirmed[_key(connection)] = (connection, state)
 
     def book(self, connection: Connection, step: Step) -> bool:
         """Take a poll's step; False where there is no room, and the step must be taken back."""
-        key = (connection.site, connection.id)
+        key = _key(connection)
         if not any(isinstance(effect, _LASTING) for effect in step.effects):
             self._confirmed[key] = (connection, step.state)
             self._reporter.emit(step.effects)
@@ -101,32 +101,44 @@ class Ledger:
         self._checkpoint_at = now() + self._checkpoint
         while True:
             await self._pause(now())
-            await self.flush()
-            if now() >= self._checkpoint_at and not self._pending:
-                await self.checkpoint()
-                self._checkpoint_at = now() + self._checkpoint
+            began = now()
+            if await self.flush() and began >= self._checkpoint_at and await self.checkpoint():
+                self._checkpoint_at = began + self._checkpoint
 
-    async def flush(self) -> None:
-        """Write what was booked, in order, and tell it; on a failure the rest waits."""
-        while self._pending or self._told:
-            batch, marks = self._pending[:BATCH], self._told[:]
-            if not await self._write([booking for booking, _ in batch], marks):
-                return
-            del self._pending[: len(batch)], self._told[: len(marks)]
-            for booking, effects in batch:
-                self._reporter.emit(effects)
-                self._told += [told.transition_id for told in booking.announcements]
-            if not self._pending:  # the last marks ride with the next commit
-                return
+    async def flush(self) -> bool:
+        """Write a batch of what was booked, in order, and tell it; False on a failure: it waits then.
 
-    async def checkpoint(self) -> None:
-        """Write what was confirmed since the last time; only when no booking waits, lest it be overtaken."""
-        confirmed, self._confirmed = self._confirmed, {}
-        newest = [Booking(connection, state) for connection, state in confirmed.values()]
-        for start in range(0, len(newest), CHECKPOINT_ROWS):
-            if not await self._write(newest[start : start + CHECKPOINT_ROWS], []):
-                self._confirmed = {**confirmed, **self._confirmed}
-                return
+        What it told is marked by the next one.
+        """
+        batch, marks = self._pending[:BATCH], self._told[:]
+        if not batch and not marks:
+            return True
+        if not await self._write([booking for booking, _ in batch], marks):
+            return False
+        del self._pending[: len(batch)], self._told[: len(marks)]
+        for booking, effects in batch:
+            self._reporter.emit(effects)
+            self._told += [told.transition_id for told in booking.announcements]
+        return True
+
+    async def checkpoint(self) -> bool:
+        """Write what was confirmed since the last time; False on a failure: the rest is kept.
+
+        Changes are written between its pieces. A connection whose booking waits is left for the next time,
+        lest the booking be overtaken.
+        """
+        waiting = {_key(booking.connection) for booking, _ in self._pending}
+        ready = [(key, newest) for key, newest in self._confirmed.items() if key not in waiting]
+        for start in range(0, len(ready), CHECKPOINT_ROWS):
+            piece = ready[start : start + CHECKPOINT_ROWS]
+            if not await self._write([Booking(*newest) for _, newest in piece], []):
+                return False
+            for key, newest in piece:
+                if self._confirmed.get(key) is newest:
+                    del self._confirmed[key]
+            if not await self.flush():
+                return False
+        return True
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> None:
         """Forget what is older than the retention, a bounded piece at a time."""
@@ -135,9 +147,9 @@ class Ledger:
 
     async def close(self) -> int:
         """Write all that is left and close the store; how many bookings could not be written."""
-        await self.flush()
+        while (self._pending or self._told) and await self.flush():
+            pass
         if not self._pending:
-            await self._write([], self._told)
             await self.checkpoint()
         await self._on_thread(self._store.close)
         self._thread.shutdown()
@@ -147,6 +159,8 @@ class Ledger:
         """Until there is something to write, and a little longer while the disk fails."""
         if self._failing:
             await asyncio.sleep(_RETRY_SECONDS)
+            return
+        if self._pending:
             return
         patience = max(self._checkpoint_at - now, 0.0)
         with suppress(TimeoutError):
@@ -174,3 +188,7 @@ class Ledger:
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _key(connection: Connection) -> Key:
+    return connection.site, connection.id

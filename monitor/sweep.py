@@ -37,7 +37,7 @@ _SHORTEST_WAIT: Final = 0.5  # seconds before a trial, so that one which cannot 
 class _Stage(Enum):
     IDLE = "idle"
     WAITING = "waiting"  # due, held back by the pace
-    ASKING = "asking"  # a request is on its way, or its answer is being booked
+    ASKING = "asking"  # a request is on its way
 
 
 class Watched:
@@ -238,7 +238,6 @@ class Sweep:
         observation = await self._client.get_connection(
             watched.connection.id, on_started=started, trial=trial
         )
-        watched.stage = _Stage.ASKING
         now = self._clock.now()
         self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
         up = self.pace.state.outage is None

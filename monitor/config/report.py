@@ -5,19 +5,15 @@ from typing import Final
 from monitor.config.settings import Settings, SiteSettings
 from monitor.core.plan import requests_per_minute, slots_needed
 from monitor.durations import format_duration
+from monitor.tables import table
 
 _HEAD: Final = ("site", "connections", "interval", "requests/min", "budget", "headroom", "slots")
 
 
 def plan_report(settings: Settings) -> str:
     """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals."""
-    rows = [_HEAD, *(_row(site) for site in settings.sites), _total(settings)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = []
-    for name, *numbers in rows:
-        cells = [name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    rows = [*(_row(site) for site in settings.sites), _total(settings)]
+    return table(_HEAD, rows, right=_HEAD[1:])
 
 
 def _row(site: SiteSettings) -> tuple[str, ...]:

@@ -1,0 +1,203 @@
+"""`status` and `history`: the morning-after questions, answered from the store as tables or JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Final
+
+from monitor.config import Settings
+from monitor.core.model import Connection, Status
+from monitor.durations import format_age, parse_duration
+from monitor.logs import rfc3339
+from monitor.store.reading import Chapter, Present, Reader, Sum, Wanted, sums
+from monitor.tables import table
+
+_LONGEST_CHECKPOINT: Final = timedelta(seconds=30)  # freshness in the store is this much older at most
+_NEVER_SEEN: Final = "(no successful poll yet)"
+_ALARMING: Final = (Status.ERROR, Status.NOT_FOUND)
+
+
+class Output(StrEnum):
+    """What is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One connection of the configuration, and what the store knows of it."""
+
+    connection: Connection
+    known: Present | None
+    now: datetime
+
+    @property
+    def status(self) -> str | None:
+        return None if self.known is None else self.known.status
+
+    @property
+    def stale(self) -> bool:
+        if self.known is None:
+            return True
+        policy = self.connection.policy
+        window = policy.stale_window + min(policy.interval, _LONGEST_CHECKPOINT)
+        return self.now - (self.known.last_success_at or self.known.watched_since) > window
+
+    @property
+    def badness(self) -> int:
+        if self.known is None or self.known.status is None:
+            return 2
+        if not self.known.healthy:
+            return 0 if self.known.status in _ALARMING else 1
+        return 3 if self.stale else 4
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a moment: an age such as 7d, or RFC 3339. Raises ValueError, saying what to write instead."""
+    try:
+        return now - parse_duration(text)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        told = f"{text!r} is no moment; write an age such as 7d, or a time such as 2026-11-23T07:00:00Z"
+        raise ValueError(told)
+    return moment.astimezone(UTC)
+
+
+def status_report(
+    settings: Settings, reader: Reader, wanted: Wanted, output: Output, now: datetime, width: int | None
+) -> str:
+    """Every configured connection wanted, the worst first, as the store knows it."""
+    known = {(each.site, each.connection_id): each for each in reader.present()}
+    lines = [
+        _Line(each, known.get((each.site, each.id)), now)
+        for site in settings.sites
+        for each in site.connections
+        if wanted.site in (None, each.site) and wanted.connection_id in (None, each.id)
+    ]
+    lines = [line for line in lines if wanted.status in (None, line.status)]
+    lines.sort(key=_worst_first)
+    if output is Output.JSON:
+        return json.dumps([_status_json(line) for line in lines], indent=2)
+    rows = [_status_row(line) for line in lines]
+    return table(("status", "for", "last asked", "connection"), rows, width=width)
+
+
+def history_report(
+    chapters: Iterable[Chapter], limit: int | None, output: Output, now: datetime, width: int | None
+) -> str:
+    """Changes, newest first, and how long what they led to lasted."""
+    newest = list(islice(chapters, limit))
+    if output is Output.JSON:
+        return json.dumps([_chapter_json(each, now) for each in newest], indent=2)
+    head = ("seen at (UTC)", "connection", "change", "lasted", "not before (UTC)")
+    return table(head, [_chapter_row(each, now) for each in newest], width=width)
+
+
+def summary_report(
+    chapters: Iterable[Chapter], begin: datetime, now: datetime, output: Output, width: int | None
+) -> str:
+    """Per connection, over a window: incidents, time unhealthy, and the time in each status."""
+    found = sums(chapters, begin, now)
+    if output is Output.JSON:
+        return json.dumps([_sum_json(each) for each in found], indent=2)
+    head = ("connection", "incidents", "unhealthy", "time in each status")
+    rows = [_sum_row(each) for each in found]
+    return table(head, rows, right=("incidents", "unhealthy"), width=width)
+
+
+def _worst_first(line: _Line) -> tuple[int, float, str, str]:
+    since = line.known.since.timestamp() if line.known is not None and line.known.since is not None else 0.0
+    return line.badness, since, line.connection.site, line.connection.name
+
+
+def _status_row(line: _Line) -> Sequence[str]:
+    known = line.known
+    name = f"{line.connection.site}/{line.connection.name}"
+    if known is None or known.status is None:
+        return (_NEVER_SEEN, "", "", name)
+    told = _words(known.status, known.reason) + (" (stale)" if line.stale else "")
+    return (told, _age(known.since, line.now), f"{_age(known.last_success_at, line.now)} ago", name)
+
+
+def _status_json(line: _Line) -> dict[str, Any]:
+    known = line.known
+    return {
+        "site": line.connection.site,
+        "connection": line.connection.name,
+        "connection_id": line.connection.id,
+        "calendar_type": known.calendar_type if known is not None else None,
+        "status": line.status,
+        "reason": known.reason if known is not None else None,
+        "healthy": None if known is None or known.status is None or line.stale else known.healthy,
+        "stale": line.stale,
+        "since": _time(known.since) if known is not None else None,
+        "last_success": _time(known.last_success_at) if known is not None else None,
+        "transitions": known.transitions if known is not None else 0,
+    }
+
+
+def _chapter_row(chapter: Chapter, now: datetime) -> Sequence[str]:
+    before = _words(chapter.from_status, chapter.from_reason) if chapter.from_status else "(first seen)"
+    lasted = format_age((chapter.until or now) - chapter.since) + ("" if chapter.until else " so far")
+    return (
+        f"{chapter.since:%Y-%m-%d %H:%M:%S}",
+        f"{chapter.site}/{chapter.connection}",
+        f"{before} → {_words(chapter.status, chapter.reason)}",
+        lasted,
+        f"{chapter.not_before:%Y-%m-%d %H:%M:%S}" if chapter.not_before else "",
+    )
+
+
+def _chapter_json(chapter: Chapter, now: datetime) -> dict[str, Any]:
+    return {
+        "transition_id": chapter.transition_id,
+        "site": chapter.site,
+        "connection": chapter.connection,
+        "connection_id": chapter.connection_id,
+        "from_status": chapter.from_status,
+        "from_reason": chapter.from_reason,
+        "to_status": chapter.status,
+        "to_reason": chapter.reason,
+        "healthy": chapter.healthy,
+        "observed_at": _time(chapter.since),
+        "not_before": _time(chapter.not_before),
+        "until": _time(chapter.until),
+        "lasted_seconds": max(((chapter.until or now) - chapter.since).total_seconds(), 0.0),
+    }
+
+
+def _sum_row(total: Sum) -> Sequence[str]:
+    spent = sorted(total.spent.items(), key=lambda each: -each[1])
+    told = ", ".join(f"{status} {format_age(time)}" for status, time in spent)
+    return (f"{total.site}/{total.connection}", str(total.incidents), format_age(total.unhealthy), told)
+
+
+def _sum_json(total: Sum) -> dict[str, Any]:
+    return {
+        "site": total.site,
+        "connection": total.connection,
+        "incidents": total.incidents,
+        "unhealthy_seconds": total.unhealthy.total_seconds(),
+        "seconds": {status: time.total_seconds() for status, time in total.spent.items()},
+    }
+
+
+def _words(status: str, reason: str | None) -> str:
+    return f"{status} {reason}" if reason else status
+
+
+def _age(moment: datetime | None, now: datetime) -> str:
+    return "" if moment is None else format_age(now - moment)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
