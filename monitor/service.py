@@ -73,7 +73,7 @@ class Service:
         self._server = Server(self._page, lambda: self._not_ready)
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
-        self._set_aside = opened.set_aside
+        self._opened = opened
         reporter = Reporter(self._log, self._telemetry, self._clock)
         checkpoint = min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
         self._ledger = Ledger(opened.store, reporter, self._telemetry, self._log, checkpoint)
@@ -103,8 +103,8 @@ class Service:
     async def run(self, addresses: Sequence[Address], stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
         counts = self._counts()
-        self._log.info("monitor_started", version=__version__, **counts)
         urls = await self._start(addresses)
+        self._log.info("monitor_started", version=__version__, **counts)
         announce(urls)
         self._not_ready = None
         self._notifier.ready(self._status())
@@ -183,9 +183,10 @@ class Service:
         self._tasks.start(self._ledger.purge(self._settings.store.history_retention, watched), name="purge")
 
     def _tell_set_aside(self) -> None:
-        if self._set_aside is not None:
+        set_aside = self._opened.set_aside
+        if set_aside is not None:
             self._telemetry.store_failed()
-            self._log.error("store_set_aside", kept_as=str(self._set_aside), mend="history begins anew")
+            self._log.error("store_set_aside", kept_as=str(set_aside), mend="history begins anew")
 
     def _tell_stretched(self) -> None:
         for site in self._settings.sites:

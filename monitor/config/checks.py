@@ -1,5 +1,6 @@
 """Checks across the file: what must be unique, and whether the plan fits its budgets."""
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,14 @@ from monitor.config.gather import Item
 from monitor.config.model import Site
 from monitor.config.settings import ApiKeyCredential, OAuthCredential
 from monitor.config.source import Source
-from monitor.core.plan import fitting_interval, interval_in_force, requests_per_minute, slots_needed
+from monitor.core.plan import (
+    ANSWER_TIME,
+    SITE_SLOTS,
+    fitting_interval,
+    interval_in_force,
+    requests_per_minute,
+    slots_needed,
+)
 from monitor.durations import format_duration
 from monitor.errors import Problem
 
@@ -125,8 +133,8 @@ def _check_budget(source: Source, draft: SiteDraft) -> Iterator[Problem]:
         fits = format_duration(fitting_interval(draft.count, budget))
         told = f"{plan} are above requests_per_minute ({budget}); write interval: {fits} or more"
         yield source.problem((*draft.loc, "interval"), told)
-    elif asked > budget:
-        told = f"{plan} are above requests_per_minute ({budget})"
+    elif draft.in_force > draft.interval:
+        told = f"{plan} are more than requests_per_minute ({budget}) can carry for good"
         stretched = format_duration(draft.in_force)
         yield source.problem(
             (*draft.loc, "interval"), f"{told}; the interval is stretched to {stretched}", "warning"
@@ -136,3 +144,10 @@ def _check_budget(source: Source, draft: SiteDraft) -> Iterator[Problem]:
         yield source.problem(
             (*draft.loc, "interval"), f"{told}; a longer interval leaves room to grow", "warning"
         )
+    slots = slots_needed(draft.count / draft.in_force.total_seconds())
+    if slots > SITE_SLOTS:
+        fits = format_duration(
+            timedelta(seconds=math.ceil(draft.count * ANSWER_TIME.total_seconds() / SITE_SLOTS))
+        )
+        told = f"the plan needs {slots} requests in flight at 300 ms an answer, and a site gets {SITE_SLOTS}"
+        yield source.problem((*draft.loc, "interval"), f"{told}; write interval: {fits} or more")

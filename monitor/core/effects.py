@@ -140,7 +140,7 @@ class UnrecognizedValue(Effect, frozen=True, kw_only=True, gc=False):
 
 
 class SiteDown(Effect, frozen=True, kw_only=True, gc=False):
-    """Wix does not answer us for this site: its breaker opened."""
+    """Wix does not answer us for this site: its breaker opened, or stays open for another reason."""
 
     event = "site_down"
     reason: FailureReason

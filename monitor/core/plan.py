@@ -14,6 +14,14 @@ from typing import Final
 ANSWER_TIME: Final = timedelta(milliseconds=300)
 """What one answer is planned to take when slots are counted."""
 
+SITE_SLOTS: Final = 8
+"""Requests of one site in flight at a time: a site that hangs takes no slots of others."""
+
+_LASTING_PART: Final = 0.95
+"""Of a budget, what polls may plan with: a request stands in its minute for as long as its answer takes
+besides, and tokens and retries want room too. A plan of the whole budget would fall behind a little more
+with each interval."""
+
 _MINUTE: Final = timedelta(minutes=1)
 _SECOND: Final = timedelta(seconds=1)
 
@@ -40,13 +48,15 @@ def requests_per_minute(count: int, interval: timedelta) -> float:
 
 
 def fitting_interval(count: int, budget: int) -> timedelta:
-    """The shortest interval, in whole seconds, at which `count` connections keep within `budget` a minute."""
-    return max(math.ceil(count * 60 / budget), 1) * _SECOND
+    """The shortest interval, in whole seconds, at which the budget carries `count` connections for good."""
+    return max(math.ceil(count * 60 / (budget * _LASTING_PART)), 1) * _SECOND
 
 
 def interval_in_force(count: int, budget: int, interval: timedelta) -> timedelta:
     """The configured interval, or the longer one that the budget asks for: nobody is left unwatched."""
-    return interval if requests_per_minute(count, interval) <= budget else fitting_interval(count, budget)
+    if requests_per_minute(count, interval) <= budget * _LASTING_PART:
+        return interval
+    return max(fitting_interval(count, budget), interval)
 
 
 def slots_needed(polls_per_second: float) -> int:

@@ -6,7 +6,7 @@
 | up | a failure that counts, the n-th in a row | down: one trial per back-off instead of all polls |
 | up | the token endpoint refused our credential | down at once |
 | down | success | up; the polls go on in phase |
-| down | the trial failed | down; the back-off doubles, up to 5 minutes |
+| down | the trial failed | down; the back-off doubles, up to 5 minutes; a new reason is told |
 | either | 429 | nothing is sent before the wait is over; a rate-limited site is up |
 
 A failure that is neutral for the breaker (see `monitor.core.classify`) neither counts nor ends a row.
@@ -83,8 +83,8 @@ def advance_site(
     else:
         step = SiteStep(state)
     if state.outage is not None:
-        return _still_down(step, state.outage, now, jitter) if trial else step
-    if breaker_effect(observation) is not BreakerEffect.COUNTS and not observation.refused:
+        return _still_down(site, step, state.outage, observation, now, jitter) if trial else step
+    if not _counts(observation):
         return step
     return _counted(site, state, observation, now, jitter)
 
@@ -118,10 +118,18 @@ def _told_to_wait(
     return SiteStep(after, told)
 
 
-def _still_down(step: SiteStep, outage: Outage, now: datetime, jitter: float) -> SiteStep:
+def _still_down(
+    site: Site, step: SiteStep, outage: Outage, failure: PollFailed, now: datetime, jitter: float
+) -> SiteStep:
     backoff = min(outage.backoff * 2, _LONGEST_BACKOFF)
+    told: tuple[Effect, ...] = ()
+    if (
+        _counts(failure) and failure.reason is not outage.reason
+    ):  # it was the network, now it is the credential
+        outage = msgspec.structs.replace(outage, reason=failure.reason)
+        told = (_down(site, failure, outage.since),)
     outage = msgspec.structs.replace(outage, backoff=backoff, trial_at=now + _spread(backoff, jitter))
-    return SiteStep(msgspec.structs.replace(step.state, outage=outage), step.effects)
+    return SiteStep(msgspec.structs.replace(step.state, outage=outage), step.effects + told)
 
 
 def _counted(site: Site, state: SiteState, failure: PollFailed, now: datetime, jitter: float) -> SiteStep:
@@ -130,16 +138,23 @@ def _counted(site: Site, state: SiteState, failure: PollFailed, now: datetime, j
         return SiteStep(state)
     backoff = min(max(site.interval, _SHORTEST_BACKOFF), _LONGEST_BACKOFF)
     outage = Outage(now, failure.reason, backoff, now + _spread(backoff, jitter))
-    down = SiteDown(
+    return SiteStep(msgspec.structs.replace(state, outage=outage), (_down(site, failure, now),))
+
+
+def _counts(failure: PollFailed) -> bool:
+    return failure.refused or breaker_effect(failure) is BreakerEffect.COUNTS
+
+
+def _down(site: Site, failure: PollFailed, since: datetime) -> SiteDown:
+    return SiteDown(
         site=site.name,
         reason=failure.reason,
         detail=failure.detail,
         http_status=failure.http_status,
         request_id=failure.request_id,
-        since=now,
+        since=since,
         connections=site.connections,
     )
-    return SiteStep(msgspec.structs.replace(state, outage=outage), (down,))
 
 
 def _spread(backoff: timedelta, jitter: float) -> timedelta:

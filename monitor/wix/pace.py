@@ -19,14 +19,12 @@ from typing import Final
 from monitor.clock import Clock
 from monitor.core.effects import Effect
 from monitor.core.model import FailureReason, Observation, PollFailed
+from monitor.core.plan import SITE_SLOTS
 from monitor.core.site import Site, SiteState, advance_site
 from monitor.errors import WithheldError
 
 WINDOW: Final = 60.0
 """Seconds of the rolling window."""
-
-SITE_SLOTS: Final = 8
-"""Requests of one site in flight at a time."""
 
 
 class Slots:
@@ -145,8 +143,10 @@ class Pace:
 
     @property
     def throttled_seconds(self) -> float:
-        """Seconds in which the budget or a Retry-After held the site back."""
-        return self._throttled
+        """Seconds in which the budget or a Retry-After held the site back, up to now."""
+        until, now = self.state.wait_until, self._clock.now()
+        ahead = (until - now).total_seconds() if until is not None and until > now else 0.0
+        return self._throttled - ahead
 
     async def _wait_for_budget(self, *, trial: bool) -> None:
         self.check(trial=trial)

@@ -202,9 +202,9 @@ def test_growth_through_files_stretches_the_interval_of_that_site_only(write: Wr
         f"- name: b\n  {OTHER_CREDENTIAL}\n  connections: [{{id: other}}]\n"
     )
     first, second = load(path, environ={"DEMO_SECRET": "canary"}).settings.sites
-    assert (first.interval, first.interval_in_force) == (timedelta(seconds=10), timedelta(seconds=21))
-    assert {each.policy.interval for each in first.connections} == {timedelta(seconds=21)}
-    assert {each.policy.stale_window for each in first.connections} == {timedelta(seconds=63)}
+    assert (first.interval, first.interval_in_force) == (timedelta(seconds=10), timedelta(seconds=23))
+    assert {each.policy.interval for each in first.connections} == {timedelta(seconds=23)}
+    assert {each.policy.stale_window for each in first.connections} == {timedelta(seconds=69)}
     assert second.interval_in_force == timedelta(seconds=60)
 
 
@@ -215,7 +215,7 @@ def test_the_interval_that_an_error_names_is_accepted(problems: Callable[[str], 
     )
     (told,) = problems(f"{text}60s")
     named = told.rpartition("write interval: ")[2].removesuffix(" or more")
-    assert named == "1m15s"
+    assert named == "1m19s"
     assert ["within 10 %" in each for each in problems(text + named)] == [True]
 
 

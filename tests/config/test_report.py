@@ -20,7 +20,7 @@ def test_the_plan_is_an_aligned_table_with_a_total(write: Callable[..., Path]) -
     )
     assert plan_report(load(path, environ={"DEMO_SECRET": "canary"}).settings).splitlines() == [
         "site      connections           interval  requests/min  budget  headroom     slots",
-        "downtown          200  1m15s (asked: 1m)         160.0     160       0 %         1",
+        "downtown          200  1m19s (asked: 1m)         151.9     160       5 %         1",
         "spa                 3              1m30s           2.0     160      99 %         1",
-        "total             203                            162.0     320      49 %  1 of 256",
+        "total             203                            153.9     320      52 %  1 of 256",
     ]
