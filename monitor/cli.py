@@ -24,7 +24,7 @@ from monitor.demo import run_demo
 from monitor.errors import ConfigError, OperatorError, StoreUnreadableError
 from monitor.history import Output, history_report, parse_moment, status_report, summary_report
 from monitor.logs import Format, Redactor, set_up
-from monitor.oneshot import poll_once
+from monitor.oneshot import Verdict, poll_once
 from monitor.service import Outside, serve
 from monitor.simulator import load_scenario
 from monitor.simulator import run as run_simulator
@@ -276,7 +276,12 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name=NAME)
+    try:
+        cli(prog_name=NAME)
+    except OSError as error:  # what was to be printed could not be: no verdict, least of all of `poll`
+        with suppress(OSError):
+            click.echo(f"cannot write the output: {error.strerror}", err=True)
+        sys.exit(Verdict.COULD_NOT_ASK if "poll" in sys.argv[1:2] else 1)
 
 
 def _load(path: Path, secrets: Secrets = Secrets.REQUIRED) -> Loaded:

@@ -11,7 +11,16 @@ import msgspec
 from monitor.clock import Clock
 from monitor.config import Settings, SiteSettings
 from monitor.core.machine import advance
-from monitor.core.model import Answer, Connection, ConnectionState, NotFound, Observation, PollFailed
+from monitor.core.model import (
+    HEALTHY_BY_DEFAULT,
+    Answer,
+    Connection,
+    ConnectionState,
+    NotFound,
+    Observation,
+    PollFailed,
+    Status,
+)
 from monitor.errors import WithheldError
 from monitor.logs import Redactor
 from monitor.metrics.exposition import Dialect, slices
@@ -45,7 +54,7 @@ async def poll_once(
     """Poll one connection and say what was sent, what came back and what it means; writes no state."""
     redactor = Redactor()
     say(
-        "This spends one or two requests of the reserve between the site's budget "
+        "This spends a request or a few (a token, a retry) of the reserve between the site's budget "
         f"({site.requests_per_minute} a minute) and Wix's 200; the daemon, if it runs, does not count them."
     )
     api = Api(settings.api, clock, lambda _: None, lambda seen: say(redactor.clean(_show(seen))))
@@ -83,7 +92,10 @@ def _judge(connection: Connection, told: _Told) -> tuple[Verdict, str]:
         return Verdict.UNHEALTHY, f"unconfirmed: the daemon believes a 404 at the {needed}. in a row"
     if told.state.is_healthy(connection.policy):
         return Verdict.HEALTHY, "healthy"
-    return Verdict.UNHEALTHY, "unhealthy"
+    connected = {Status.CONNECTED} if told.state.export_enabled else set()
+    expected = connection.policy.expected or HEALTHY_BY_DEFAULT - connected
+    words = ", ".join(sorted(expected))
+    return Verdict.UNHEALTHY, f"unhealthy: {told.state.status} is not what is expected ({words})"
 
 
 def _describe(observation: Observation) -> str:

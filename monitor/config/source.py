@@ -3,6 +3,7 @@
 For any file that people write by hand: derive the shape from `StrictModel`, read it with `parse`.
 """
 
+import errno
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -25,6 +26,9 @@ __all__ = [
     "parse_partly",
     "read_yaml",
 ]
+
+FILE_LIMIT: Final = 256 << 20
+"""Bytes of a file at most; a million connections have about 50 MiB."""
 
 _ROUNDS: Final = 10  # each round cuts at least one level off what is broken
 
@@ -73,7 +77,7 @@ def read_yaml(path: Path, text: str | None = None) -> tuple[Any, Source, list[Pr
     """The plain values of a YAML or JSON file (None where it has none), and what is wrong with it as YAML."""
     if text is None:
         try:
-            text = path.read_bytes().decode("utf-8-sig")
+            text = _read(path)
         except OSError as error:
             told = f"cannot be read ({error.strerror}); check the name and who may read it"
             return None, Source(path, ""), [Problem(str(path), 0, "", told)]
@@ -85,6 +89,15 @@ def read_yaml(path: Path, text: str | None = None) -> tuple[Any, Source, list[Pr
     document = read_document(text)
     problems = [source.problem(loc, message, line=line) for line, loc, message in document.faults]
     return document.value, source, problems
+
+
+def _read(path: Path) -> str:
+    """The file's text. Raises OSError and UnicodeDecodeError; what never ends is not read to its end."""
+    with path.open("rb") as file:
+        content = file.read(FILE_LIMIT + 1)
+    if len(content) > FILE_LIMIT:
+        raise OSError(errno.EFBIG, f"it has more than {FILE_LIMIT >> 20} MiB")
+    return content.decode("utf-8-sig")
 
 
 def parse(path: Path, model: type[M], *, text: str | None = None) -> tuple[M | None, list[Problem]]:

@@ -193,7 +193,7 @@ FAMILIES: Final = (
         "wix_calendar_site_throttled_seconds_total",
         SITE,
         COUNTER,
-        "Time requests waited for the site's budget.",
+        "Time in which the site's budget or a Retry-After of Wix held requests back.",
         labels=_SITE,
     ),
     Family(
