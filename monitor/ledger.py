@@ -124,16 +124,14 @@ class Ledger:
     async def checkpoint(self) -> bool:
         """Write what was confirmed since the last time; False on a failure: the rest is kept.
 
-        Changes are written between its pieces. A connection whose booking waits is left for the next time,
-        lest the booking be overtaken.
+        Changes are written between its pieces, so that they do not wait for all of it.
         """
-        waiting = {_key(booking.connection) for booking, _ in self._pending}
-        ready = [(key, newest) for key, newest in self._confirmed.items() if key not in waiting]
-        for start in range(0, len(ready), CHECKPOINT_ROWS):
-            piece = ready[start : start + CHECKPOINT_ROWS]
-            if not await self._write([Booking(*newest) for _, newest in piece], []):
+        keys = list(self._confirmed)
+        for start in range(0, len(keys), CHECKPOINT_ROWS):
+            piece = self._ready(keys[start : start + CHECKPOINT_ROWS])
+            if piece and not await self._write([Booking(*newest) for newest in piece.values()], []):
                 return False
-            for key, newest in piece:
+            for key, newest in piece.items():
                 if self._confirmed.get(key) is newest:
                     del self._confirmed[key]
             if not await self.flush():
@@ -141,8 +139,8 @@ class Ledger:
         return True
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> None:
-        """Forget what is older than the retention, a bounded piece at a time."""
-        while await self._attempt(partial(self._store.purge, retention, watched)):
+        """Forget what is older than the retention, a bounded piece at a time; not while the disk fails."""
+        while not self._failing and await self._attempt(partial(self._store.purge, retention, watched)):
             pass
 
     async def close(self) -> int:
@@ -160,13 +158,17 @@ class Ledger:
         if self._failing:
             await asyncio.sleep(_RETRY_SECONDS)
             return
-        if self._pending:
-            return
         patience = max(self._checkpoint_at - now, 0.0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(patience, _MARK_SECONDS) if self._told else patience):
-                await self._news.wait()
+        if not self._pending:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(patience, _MARK_SECONDS) if self._told else patience):
+                    await self._news.wait()
         self._news.clear()
+
+    def _ready(self, keys: Collection[Key]) -> dict[Key, tuple[Connection, ConnectionState]]:
+        """What was confirmed of these, but for where a booking waits, lest it be overtaken."""
+        waiting = {_key(booking.connection) for booking, _ in self._pending}
+        return {key: self._confirmed[key] for key in keys if key in self._confirmed and key not in waiting}
 
     async def _write(self, bookings: Sequence[Booking], marks: Sequence[str]) -> bool:
         return await self._attempt(partial(self._store.commit, bookings, marks)) is not None

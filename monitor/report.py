@@ -28,7 +28,7 @@ from monitor.metrics.telemetry import Telemetry
 
 _TOLD_VALUES: Final = 1000  # a server that invents words must not grow our memory
 _NAMES: Final = {"was": "from", "now": "to", "duration": "duration_seconds", "wait": "wait_seconds"}
-_SHOWN_WHEN_SET: Final = frozenset({"detail", "http_status", "request_id", "observed_late", "not_before"})
+_SHOWN_WHEN_SET: Final = frozenset({"detail", "observed_late", "not_before"})
 _INTERNAL: Final = frozenset({"healthy"})
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

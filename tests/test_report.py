@@ -31,7 +31,13 @@ EARLIER = START - timedelta(hours=1)
 ANNA: dict[str, Any] = {"site": "downtown", "connection": "anna", "connection_id": "id-1"}
 
 FIRST_SEEN = ConnectionFirstSeen(
-    **ANNA, calendar_type=CalendarType.GOOGLE, status=Status.SYNCED, reason=None, healthy=True
+    **ANNA,
+    calendar_type=CalendarType.GOOGLE,
+    status=Status.SYNCED,
+    reason=None,
+    healthy=True,
+    observed_at=START,
+    transition_id="ffeeddccbbaa9988",
 )
 REVOKED = Transition(
     **ANNA,
@@ -144,6 +150,8 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "calendar_type": "GOOGLE",
                 "status": "SYNCED",
                 "reason": None,
+                "observed_at": START,
+                "transition_id": "ffeeddccbbaa9988",
             },
         ),
         (
@@ -195,6 +203,8 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "level": "error",
                 "site": "downtown",
                 "reason": "connect",
+                "http_status": None,
+                "request_id": "",
                 "since": START,
                 "connections": 60,
             },
@@ -211,7 +221,16 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "connections": 60,
             },
         ),
-        (LIMITED, {"event": "rate_limited", "level": "warning", "site": "downtown", "wait_seconds": 45.0}),
+        (
+            LIMITED,
+            {
+                "event": "rate_limited",
+                "level": "warning",
+                "site": "downtown",
+                "wait_seconds": 45.0,
+                "request_id": "",
+            },
+        ),
         (
             ODD,
             {
@@ -303,9 +322,10 @@ def test_a_server_that_invents_words_does_not_fill_our_memory_and_is_still_count
 def test_moments_are_put_on_the_machines_clock(machine: Machine) -> None:
     machine.wall += 3600
     assert machine.clock.notice_step() == timedelta(hours=1)
-    machine.reporter.emit([REVOKED, DOWN])
-    transition, down = machine.lines
+    machine.reporter.emit([REVOKED, DOWN, FIRST_SEEN])
+    transition, down, first_seen = machine.lines
     assert transition["from_since"] == EARLIER + timedelta(hours=1)
     assert transition["observed_at"] == START + timedelta(hours=1)
     assert transition["duration_seconds"] == 3600.001  # a span is a span
     assert down["since"] == START + timedelta(hours=1)
+    assert first_seen["observed_at"] == START + timedelta(hours=1)

@@ -8,10 +8,11 @@ import asyncio
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -19,7 +20,7 @@ import structlog
 
 from monitor.clock import Clock
 from monitor.config import ApiKeyCredential, ApiSettings, OAuthCredential, SecretSource
-from monitor.core.effects import Transition
+from monitor.core.machine import Step
 from monitor.core.model import (
     Answer,
     Connection,
@@ -31,10 +32,10 @@ from monitor.core.model import (
 )
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
 from monitor.core.site import Site
+from monitor.ledger import Ledger
 from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
-from monitor.store import MemoryStore
 from monitor.sweep import Sweep
 from monitor.wix.client import Api, WixClient
 from monitor.wix.pace import Pace, Slots
@@ -105,29 +106,28 @@ class ScriptedApi(Api):
         return [each.at for each in self.requests if each.connection_id == connection_id]
 
 
-class Books(MemoryStore):
-    """The memory store, written down; `refuse` makes the next commits fail."""
+class Books(Ledger):
+    """A ledger of ours that tells at once and writes down what it is given; `full` makes it refuse."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.refuse = 0
-        self.happened: list[str] = []
-        self.slow: asyncio.Event | None = None
+    def __init__(self, reporter: Reporter, remembered: Mapping[str, ConnectionState]) -> None:
+        self.full = False
+        self.watched: dict[str, ConnectionState] = {}
+        self.booked: list[tuple[str, Step]] = []
+        self._remembered = remembered
+        self._teller = reporter
 
-    async def commit(
-        self, connection: Connection, state: ConnectionState, transitions: Sequence[Transition]
-    ) -> None:
-        if self.slow is not None:
-            await self.slow.wait()
-        if self.refuse:
-            self.refuse -= 1
-            raise OSError("disk full")
-        await super().commit(connection, state, transitions)
-        self.happened.append(f"committed {connection.id}")
+    def known(self, connection: Connection) -> ConnectionState | None:
+        return self._remembered.get(connection.id)
 
-    async def mark_announced(self, transitions: Sequence[Transition]) -> None:
-        await super().mark_announced(transitions)
-        self.happened += [f"marked {each.connection_id}" for each in transitions]
+    def watch(self, connection: Connection, state: ConnectionState) -> None:
+        self.watched[connection.id] = state
+
+    def book(self, connection: Connection, step: Step) -> bool:
+        if self.full:
+            return False
+        self.booked.append((connection.id, step))
+        self._teller.emit(step.effects)
+        return True
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Stage:
 
     sweep: Sweep
     api: ScriptedApi
-    store: Books
+    ledger: Books
     telemetry: Telemetry
     clock: Clock
     epoch: float
@@ -195,7 +195,11 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
     key = tmp_path / "key"
     key.write_text("canary-key")
 
-    def made(script: Script = synced, **options: Any) -> Stage:
+    def made(
+        script: Script = synced,
+        remembered: Mapping[str, ConnectionState] = MappingProxyType({}),
+        **options: Any,
+    ) -> Stage:
         a_set = Set(**options)
         loop = asyncio.get_running_loop()
         # The first connection is due a millisecond after the start, the others at k/n of the interval.
@@ -203,12 +207,13 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
         clock = Clock(lambda: epoch + loop.time(), loop.time)
         site = Site("downtown", timedelta(seconds=a_set.interval), a_set.breaker, a_set.count)
         pace = Pace(site, a_set.budget, Slots(256), clock, lambda: 0.0)
-        api, store, telemetry = ScriptedApi(clock, script), Books(), Telemetry()
+        api, telemetry = ScriptedApi(clock, script), Telemetry()
         secret = SecretSource(key, None)
         credential = OAuthCredential("app", secret) if a_set.oauth else ApiKeyCredential(secret, "site-id")
         client = WixClient(api, pace, clock, credential, lambda _: None, lambda: None)
         lines: list[Mapping[str, Any]] = []
-        reporter = Reporter(recorder(lines, store), telemetry, clock)
+        reporter = Reporter(recorder(lines), telemetry, clock)
+        ledger = Books(reporter, remembered)
         policy = Policy(
             timedelta(seconds=a_set.interval),
             timedelta(seconds=3 * a_set.interval),
@@ -220,7 +225,7 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
         sweep = Sweep(
             connections,
             client,
-            store,
+            ledger,
             reporter,
             telemetry,
             clock,
@@ -228,17 +233,16 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
             on_task_error=errors.append,
         )
         sweep.start()
-        return Stage(sweep, api, store, telemetry, clock, epoch, lines, crashes, errors)
+        return Stage(sweep, api, ledger, telemetry, clock, epoch, lines, crashes, errors)
 
     return made
 
 
-def recorder(lines: list[Mapping[str, Any]], store: Books) -> Any:
-    """A logger whose lines are kept, in the store's book too, for the order of things."""
+def recorder(lines: list[Mapping[str, Any]]) -> Any:
+    """A logger whose lines are kept."""
 
     def keep(_: object, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
         lines.append(event)
-        store.happened.append(f"told {event['event']}")
         raise structlog.DropEvent
 
     return structlog.wrap_logger(
@@ -259,8 +263,8 @@ async def stages(build: Callable[..., Stage]) -> Any:
     for stage in built:
         await stage.sweep.drain(0)
         assert stage.task_errors == []
-        scripted = (ZeroDivisionError, OSError)  # anything else is a defect of the sweep or of this file
-        assert [error for _, error in stage.crashes if not isinstance(error, scripted)] == []
+        # Only that is scripted; anything else is a defect of the sweep or of this file.
+        assert [error for _, error in stage.crashes if not isinstance(error, ZeroDivisionError)] == []
 
 
 Stages = Callable[..., Stage]
@@ -597,81 +601,70 @@ async def test_a_crash_while_reporting_a_crash_is_told_as_a_failed_task(stages: 
     stage.task_errors.clear()
 
 
-# The store
+# The ledger
 
 
-async def test_effects_are_told_after_the_commit_and_marked_after_that(stages: Stages) -> None:
+async def test_each_poll_is_booked_once_and_what_was_booked_is_known(stages: Stages) -> None:
     def script(connection_id: str, at: float) -> tuple[float, Answers]:
         return LATENCY, observed(connection_id, "SYNCED" if at < 5 else "DISCONNECTED")
 
     stage = stages(script, count=1, interval=10.0)
-    await stage.run(19.0)
-    assert stage.store.happened == [
-        "committed c0",
-        "told connection_first_seen",
-        "committed c0",
-        "told connection_transition",
-        "marked c0",
+    await stage.run(29.0)
+    assert [(c, step.state.status) for c, step in stage.ledger.booked] == [
+        ("c0", Status.SYNCED),
+        ("c0", Status.DISCONNECTED),
+        ("c0", Status.DISCONNECTED),
     ]
+    assert stage.state("c0") is stage.ledger.booked[-1][1].state
+    assert [line["event"] for line in stage.lines] == ["connection_first_seen", "connection_transition"]
 
 
-async def test_nothing_is_told_while_the_commit_is_under_way(stages: Stages) -> None:
-    stage = stages(count=1, interval=10.0)
-    stage.store.slow = asyncio.Event()
-    await stage.run(25.0)
-    assert stage.lines == []
-    assert stage.state("c0").status is None
-    assert stage.missed() == {"overlap": 2, "overrun": 0}
-    stage.store.slow.set()
-    await asyncio.sleep(0.1)
-    assert [line["event"] for line in stage.lines] == ["connection_first_seen"]
+async def test_every_connection_is_on_the_books_before_its_first_poll(stages: Stages) -> None:
+    stage = stages(count=4)
+    assert stage.ledger.watched == {each.connection.id: each.state for each in stage.sweep.watched}
+    assert len(stage.ledger.watched) == 4
+    assert stage.ledger.booked == []
 
 
-async def test_a_change_whose_commit_failed_is_announced_at_the_next_poll(stages: Stages) -> None:
+async def test_a_change_there_was_no_room_for_is_found_again_by_a_later_poll(stages: Stages) -> None:
     def script(connection_id: str, at: float) -> tuple[float, Answers]:
         return LATENCY, observed(connection_id, "SYNCED" if at < 5 else "DISCONNECTED")
 
     stage = stages(script, count=1, interval=10.0)
     await stage.run(9.0)
-    stage.store.refuse = 1
     before = stage.state("c0")
-    await stage.run(9.0)
-    assert stage.state("c0") is before
-    assert stage.events("connection_transition") == []
-    assert [(c, str(error)) for c, error in stage.crashes] == [("c0", "disk full")]
-    await stage.run(9.0)
+    assert before.last_success_at is not None
+    stage.ledger.full = True
+    await stage.run(20.0)
+    assert stage.api.times("c0") == pytest.approx([0, 10, 20], abs=1e-2)
+    assert stage.state("c0") is before, "it ages, and goes stale"
+    stage.ledger.full = False
+    await stage.run(10.0)
     (told,) = stage.events("connection_transition")
     assert (told["from_status"], told["to_status"]) == (Status.SYNCED, Status.DISCONNECTED)
-    assert len(stage.crashes) == 1
+    assert told["not_before"] == stage.clock.wall(before.last_success_at)
+    assert stage.crashes == []
 
 
-async def test_an_outage_is_told_though_the_store_fails(stages: Stages) -> None:
+async def test_an_outage_is_told_though_the_ledger_is_full(stages: Stages) -> None:
     stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=2, interval=10.0, breaker=2)
-    stage.store.refuse = 1000
+    stage.ledger.full = True
     await stage.run(30.0)
     assert len(stage.events("site_down")) == 1
     assert stage.events("connection_polls_failing") == []
 
 
-async def test_it_goes_on_from_what_the_store_remembers(stages: Stages, build: Stages) -> None:
-    stage = stages(count=1)
-    remembered = ConnectionState(watched_since=stage.clock.now(), status=Status.SYNCED, transitions=7)
-    store = Books()
-    connection = stage.sweep.watched[0].connection
-    await store.commit(connection, remembered, [])
-    stage = build(count=1)
-    sweep = Sweep(
-        [connection],
-        stage.sweep._client,
-        store,
-        stage.sweep._reporter,
-        stage.telemetry,
-        stage.clock,
-        on_crash=lambda _, __: None,
-        on_task_error=lambda _: None,
-    )
-    assert sweep.watched[0].state is remembered
-    await sweep.drain(0)
+async def test_it_goes_on_from_what_the_ledger_knows(stages: Stages) -> None:
+    since = datetime(2026, 7, 1, tzinfo=UTC)
+    remembered = ConnectionState(watched_since=since, status=Status.DISCONNECTED, transitions=7)
+    stage = stages(count=2, remembered={"c0": remembered})
+    assert stage.state("c0") is remembered
+    assert stage.state("c1").status is None
+    assert stage.ledger.watched["c0"] is remembered
+    await stage.run(60.0)
+    assert stage.state("c0").transitions == 8
+    (first,), (change,) = stage.events("connection_first_seen"), stage.events("connection_transition")
+    assert (first["connection_id"], change["connection_id"]) == ("c1", "c0")
 
 
 # Unsettled connections
@@ -814,18 +807,6 @@ async def test_after_drain_nothing_is_started_and_no_timer_is_left(stages: Stage
     await stage.run(1200.0)
     assert len(stage.api.requests) == asked
     assert timers() == before
-
-
-async def test_drain_books_a_refusal_that_is_on_its_way_into_the_store(stages: Stages) -> None:
-    """The token endpoint refused: no request of the poll's own was ever let go."""
-    stage = stages(count=1, oauth=True)
-    stage.api.token = Answer(401, b'{"error": "invalid_client"}')
-    stage.store.slow = asyncio.Event()
-    await stage.run(1.0)
-    asyncio.get_running_loop().call_later(2.0, stage.store.slow.set)
-    assert await stage.sweep.drain(7.0) == 0
-    assert stage.state("c0").last_poll_succeeded is False
-    assert len(stage.events("site_down")) == 1
 
 
 async def test_drain_ends_a_renewal_under_way(stages: Stages) -> None:

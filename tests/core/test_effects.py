@@ -31,6 +31,8 @@ def first_seen(status: Status, *, healthy: bool) -> Effect:
         status=status,
         reason=None,
         healthy=healthy,
+        observed_at=NOW,
+        transition_id="0",
     )
 
 

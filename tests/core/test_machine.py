@@ -163,6 +163,8 @@ def test_the_first_status_is_first_seen_and_no_transition() -> None:
             status=Status.ERROR,
             reason=ErrorReason.TOKEN_REVOKED,
             healthy=False,
+            observed_at=START,
+            transition_id=transition_id(CONNECTION, 0, START),
         ),
     )
 

@@ -1,0 +1,638 @@
+"""The ledger over a real SQLite file, on a disk of ours that fails or holds still when it is told to.
+
+Time is virtual while nothing is on the store's thread. Every line that names a transition is looked up in the
+file at the moment it is told, through a connection of its own: what is not there was told too early.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import structlog
+
+from monitor.clock import Clock
+from monitor.core.machine import advance
+from monitor.core.model import (
+    Connection,
+    ConnectionState,
+    FailureReason,
+    Observation,
+    Observed,
+    Policy,
+    PollFailed,
+    Status,
+)
+from monitor.ledger import BACKLOG, BATCH, CHECKPOINT_ROWS, Ledger
+from monitor.metrics.exposition import Dialect
+from monitor.metrics.telemetry import Telemetry
+from monitor.report import Reporter
+from monitor.store import Booking, Key, Store, open_store
+
+# A power of two makes sums of the loop's times exact: else it could wait for a float's last bit for ever.
+pytestmark = [pytest.mark.looptime(resolution=2**-20), pytest.mark.timeout(30)]
+
+EPOCH: Final = 1_800_000_000.0  # about what the wall clock says when the loop's says 0
+POLICY: Final = Policy(timedelta(minutes=1), timedelta(minutes=3), timedelta(seconds=15))
+ANNA, BEN, KIM, LEE = (
+    Connection("downtown", f"id-{name}", name, POLICY) for name in ("anna", "ben", "kim", "lee")
+)
+FAILED: Final = PollFailed(FailureReason.TIMEOUT)
+NEVER_AGAIN: Final = 10**9
+
+
+class Commit(NamedTuple):
+    """What one commit held: connection ids, statuses beside them, how many announcements, marks, and when."""
+
+    ids: list[str]
+    statuses: list[Status | None]
+    announced: int
+    marks: list[str]
+    at: float
+
+
+class Disk(Store):
+    """A real store whose disk fails so many times, or holds still until it is let `go`."""
+
+    def __init__(self, path: Path, clock: Clock, changed: Callable[[], None]) -> None:
+        opened = open_store(path, clock).store
+        super().__init__(opened._db, opened._lock, clock)
+        self.loop = asyncio.get_running_loop()
+        self.failures = 0
+        self.commits: list[Commit] = []
+        self.tries = 0
+        self.purges = 0
+        self.go = threading.Event()
+        self.go.set()
+        self._changed = changed
+
+    def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> int:
+        self._disturb()
+        done = super().commit(bookings, told)
+        ids, statuses = [each.connection.id for each in bookings], [each.state.status for each in bookings]
+        announced = sum(len(each.announcements) for each in bookings)
+        self.commits.append(Commit(ids, statuses, announced, list(told), self.loop.time()))
+        self.loop.call_soon_threadsafe(self._changed)
+        return done
+
+    def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
+        self.purges += 1
+        self._disturb()
+        return super().purge(retention, watched)
+
+    def _disturb(self) -> None:
+        self.tries += 1
+        self.loop.call_soon_threadsafe(self._changed)
+        assert self.go.wait(20)
+        if self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+
+
+class Desk:
+    """A ledger with all around it: polls are booked by hand."""
+
+    def __init__(self, path: Path, checkpoint: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = Clock(lambda: EPOCH + loop.time(), loop.time)
+        self.disk = Disk(path, self.clock, self._wake)
+        self.telemetry = Telemetry()
+        self.lines: list[Mapping[str, Any]] = []
+        self.too_early: list[Mapping[str, Any]] = []
+        self.on_line: Callable[[Mapping[str, Any]], None] = lambda _: None
+        log = structlog.wrap_logger(
+            None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger(0)
+        )
+        reporter = Reporter(log, self.telemetry, self.clock)
+        self.ledger = Ledger(self.disk, reporter, self.telemetry, log, timedelta(seconds=checkpoint))
+        self.states: dict[str, ConnectionState] = {}
+        self.running: asyncio.Task[None] | None = None
+        self.reader = sqlite3.connect(path, isolation_level=None)
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def run(self) -> asyncio.Task[None]:
+        self.running = asyncio.get_running_loop().create_task(self.ledger.run())
+        return self.running
+
+    def poll(self, connection: Connection, seen: Status | Observation = Status.SYNCED) -> bool:
+        """Book a poll of the connection, as the sweep does."""
+        now = self.clock.now()
+        state = self.states.get(connection.id) or ConnectionState(watched_since=now)
+        step = advance(connection, state, Observed(seen) if isinstance(seen, Status) else seen, now)
+        booked = self.ledger.book(connection, step)
+        if booked:
+            self.states[connection.id] = step.state
+        return booked
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something to come of lines and commits."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def cut(self) -> None:
+        """Cancel what runs."""
+        if self.running is not None:
+            self.running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.running
+
+    async def close(self) -> int:
+        self._closed = True
+        await self.cut()
+        return await self.ledger.close()
+
+    async def crash(self) -> None:
+        """End with nothing more written, as a kill does; for when nothing is on the thread."""
+        self._closed = True
+        await self.cut()
+        self.disk.close()
+
+    async def clear_away(self) -> None:
+        self.disk.go.set()
+        self.disk.failures = 0
+        if not self._closed:
+            await self.close()
+        self.reader.close()
+        assert self.too_early == []
+        assert all(each.ids or each.marks for each in self.disk.commits), "a commit of nothing"
+
+    def told(self) -> list[tuple[str, str]]:
+        """Connection and new status of each announcement told."""
+        return [
+            (line["connection"], str(line.get("to_status", line.get("status"))))
+            for line in self.lines
+            if "transition_id" in line
+        ]
+
+    def ids(self) -> list[str]:
+        return [line["transition_id"] for line in self.lines if "transition_id" in line]
+
+    def events(self, *names: str) -> list[Mapping[str, Any]]:
+        return [line for line in self.lines if line["event"] in names]
+
+    def failures(self) -> float:
+        name = "wix_calendar_monitor_store_failures_total "
+        page = self.telemetry.render(Dialect.TEXT).decode().splitlines()
+        (value,) = [line.removeprefix(name) for line in page if line.startswith(name)]
+        return float(value)
+
+    def table(self) -> list[tuple[str, str]]:
+        """Connection and new status of each announcement in the file."""
+        return self.reader.execute("SELECT connection, to_status FROM transition ORDER BY n").fetchall()
+
+    def unmarked(self) -> list[str]:
+        rows = self.reader.execute("SELECT transition_id FROM transition WHERE NOT announced ORDER BY n")
+        return [transition_id for (transition_id,) in rows]
+
+    def _keep(self, _: object, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.lines.append(event)
+        if "transition_id" in event:
+            rows = "SELECT 1 FROM transition WHERE transition_id = ?"
+            if self.reader.execute(rows, (event["transition_id"],)).fetchone() is None:
+                self.too_early.append(event)
+        self._wake()
+        self.on_line(event)
+        raise structlog.DropEvent
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+
+Desks = Callable[..., Desk]
+
+
+@pytest.fixture
+async def desks(tmp_path: Path) -> AsyncIterator[Desks]:
+    """Sets up desks over one file, one after the other."""
+    made: list[Desk] = []
+
+    def desk(checkpoint: float = 30.0) -> Desk:
+        made.append(Desk(tmp_path / "state.db", checkpoint))
+        return made[-1]
+
+    yield desk
+    for each in made:
+        await each.clear_away()
+
+
+def kept(desk: Desk, connection: Connection) -> ConnectionState:
+    """The state that the next start will find."""
+    return desk.disk.states()[connection.site, connection.id]
+
+
+def flips(count: int) -> list[tuple[Connection, Status]]:
+    """So many changes of three connections, by turns."""
+    by_turns = [(each, status) for status in (Status.SYNCED, Status.ERROR) for each in (ANNA, BEN, KIM)]
+    return [by_turns[n % len(by_turns)] for n in range(count)]
+
+
+def named(changes: Sequence[tuple[Connection, Status]]) -> list[tuple[str, str]]:
+    return [(connection.name, str(status)) for connection, status in changes]
+
+
+# Kept first, told after
+
+
+async def test_nothing_is_told_before_it_is_committed(desks: Desks) -> None:
+    desk = desks()
+    desk.disk.go.clear()
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(lambda: desk.disk.tries)
+    assert (desk.lines, desk.table()) == ([], [])
+    desk.disk.go.set()
+    await desk.until(desk.told)
+    assert desk.told() == desk.table() == [("anna", "SYNCED")]
+
+
+async def test_a_change_is_told_at_once_and_its_state_is_kept_with_it(desks: Desks) -> None:
+    desk = desks()
+    desk.run()
+    desk.poll(ANNA)
+    desk.poll(ANNA, Status.ERROR)
+    await desk.until(lambda: len(desk.told()) == 2)
+    assert asyncio.get_running_loop().time() == 0
+    assert kept(desk, ANNA).status is Status.ERROR
+    assert kept(desk, ANNA).transitions == 1
+
+
+async def test_order_is_kept_and_a_commit_holds_a_batch_at_most(desks: Desks) -> None:
+    desk, changes = desks(), flips(2 * BATCH + 300)
+    desk.disk.go.clear()
+    desk.run()
+    desk.poll(*changes[0])
+    await desk.until(lambda: desk.disk.tries)  # one is on its way, all others wait
+    assert all(desk.poll(*change) for change in changes[1:])
+    desk.disk.go.set()
+    await desk.until(lambda: len(desk.told()) == len(changes))
+    assert desk.told() == desk.table() == named(changes)
+    assert [(each.announced, each.at) for each in desk.disk.commits] == [
+        (1, 0.0),
+        (BATCH, 0.0),
+        (BATCH, 0.0),
+        (299, 0.0),
+    ]
+    assert len(set(desk.ids())) == len(changes)
+
+
+async def test_a_settings_change_is_told_after_its_state_is_kept_and_leaves_no_record(desks: Desks) -> None:
+    desk = desks()
+    desk.run()
+    desk.poll(ANNA, Observed(Status.SYNCED, export_enabled=True))
+    await desk.until(desk.told)
+    desk.poll(ANNA, Observed(Status.SYNCED, export_enabled=False))
+    assert desk.events("connection_sync_settings_changed") == []
+    await desk.until(lambda: desk.events("connection_sync_settings_changed"))
+    assert kept(desk, ANNA).export_enabled is False
+    assert desk.table() == [("anna", "SYNCED")]
+
+
+async def test_a_slow_disk_delays_no_poll(desks: Desks) -> None:
+    desk, changes = desks(), flips(1000)
+    desk.disk.go.clear()
+    desk.run()
+    desk.poll(*changes[0])
+    await desk.until(lambda: desk.disk.tries)
+    for change in changes[1:]:
+        assert desk.poll(*change)
+        await asyncio.sleep(0)  # and the loop goes round
+    assert desk.poll(KIM, FAILED)
+    assert [line["event"] for line in desk.lines] == ["connection_polls_failing"], "that needs no record"
+    assert desk.disk.commits == []
+    desk.disk.go.set()
+    await desk.until(lambda: len(desk.told()) == 1000)
+    assert desk.told() == named(changes)
+
+
+# A disk that fails
+
+
+async def test_while_the_disk_fails_polls_go_on_and_all_is_told_once_it_recovers(desks: Desks) -> None:
+    desk, changes = desks(checkpoint=1.0), flips(6)
+    desk.poll(LEE, FAILED)  # a checkpoint is due, and waits too
+    desk.disk.failures = 4
+    desk.run()
+    for change in changes:
+        assert desk.poll(*change)
+        await desk.until(lambda: desk.failures() == min(desk.disk.tries, 4))
+    await desk.until(lambda: desk.disk.commits and desk.disk.commits[-1].marks)
+    assert desk.told() == desk.table() == named(changes)
+    assert desk.failures() == 4
+    failing, recovered = desk.events("store_failing", "store_recovered")
+    assert (failing["event"], failing["reason"]) == ("store_failing", "database or disk is full")
+    assert (recovered["event"], recovered["waiting"]) == ("store_recovered", 6)
+    assert desk.disk.commits[0].at == pytest.approx(4.0, abs=1e-2), "tried again every second"
+    assert desk.lines.index(recovered) < desk.lines.index(desk.events("connection_first_seen")[0])
+
+
+async def test_past_the_backlog_a_change_is_not_booked_and_nothing_grows(desks: Desks) -> None:
+    desk = desks()
+    desk.disk.failures = NEVER_AGAIN
+    changes = (Status.SYNCED, Status.ERROR)
+    assert all(desk.poll(ANNA, changes[n % 2]) for n in range(BACKLOG))
+    before = desk.states["id-anna"]
+    assert not desk.poll(ANNA, changes[BACKLOG % 2])
+    assert not desk.poll(BEN)
+    assert desk.states == {"id-anna": before}
+    assert desk.poll(ANNA, changes[(BACKLOG - 1) % 2]), "what only confirms needs no room"
+    desk.disk.failures = 0
+    assert await desk.ledger.flush()
+    assert [len(each.ids) for each in desk.disk.commits] == [BATCH]
+    assert desk.poll(BEN), "there is room again"
+    desk.disk.failures = NEVER_AGAIN
+    assert await desk.close() == BACKLOG - BATCH + 1
+    assert len(desk.told()) == BATCH
+
+
+async def test_a_checkpoint_that_failed_is_made_a_second_later(desks: Desks) -> None:
+    desk = desks(checkpoint=30.0)
+    desk.ledger.watch(ANNA, ConnectionState(watched_since=desk.clock.now()))
+    desk.disk.failures = 2
+    desk.run()
+    await desk.until(lambda: desk.disk.commits)
+    assert desk.disk.commits[0].at == pytest.approx(32.0, abs=1e-2)
+    await desk.until(lambda: desk.events("store_recovered"))
+    assert desk.failures() == 2
+
+
+async def test_a_purge_that_fails_ends_nothing(desks: Desks) -> None:
+    desk = desks()
+    run = desk.run()
+    desk.disk.failures = 1
+    await desk.ledger.purge(timedelta(days=90), set())
+    assert (desk.disk.purges, desk.failures()) == (1, 1)
+    await desk.ledger.purge(timedelta(days=90), set())
+    assert desk.disk.purges == 1, "while the disk fails there is nothing to gain"
+    desk.poll(ANNA)
+    await desk.until(desk.told)
+    assert len(desk.events("store_failing")) == len(desk.events("store_recovered")) == 1
+    assert not run.done()
+    await desk.ledger.purge(timedelta(days=90), set())
+    assert desk.disk.purges == 2
+
+
+async def test_a_purge_goes_on_until_nothing_is_left_to_forget(desks: Desks) -> None:
+    desk, changes = desks(), flips(5 * BATCH)
+    for change in changes:
+        desk.poll(*change)
+    for _ in range(6):
+        assert await desk.ledger.flush()
+    await asyncio.sleep(10)
+    await desk.ledger.purge(timedelta(seconds=5), {(each.site, each.id) for each in (ANNA, BEN)})
+    assert desk.table() == []
+    assert {key[1] for key in desk.disk.states()} == {"id-anna", "id-ben"}
+    assert desk.disk.purges > 2, "a bounded piece at a time"
+
+
+# What polls merely confirmed
+
+
+async def test_polls_that_change_nothing_cost_no_commit_before_the_checkpoint(desks: Desks) -> None:
+    desk = desks(checkpoint=30.0)
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(lambda: len(desk.disk.commits) == 2)  # the change, then its mark
+    for _ in range(1000):
+        await asyncio.sleep(0.025)
+        assert desk.poll(ANNA)
+    assert len(desk.disk.commits) == 2
+    newest = desk.states["id-anna"]
+    await desk.until(lambda: len(desk.disk.commits) == 3)
+    assert (desk.disk.commits[2].ids, desk.disk.commits[2].announced) == (["id-anna"], 0)
+    assert desk.disk.commits[2].at == pytest.approx(30.0, abs=1e-2)
+    assert kept(desk, ANNA) == newest
+
+
+async def test_checkpoints_come_no_sooner_than_their_period_and_only_where_there_is_news(
+    desks: Desks,
+) -> None:
+    desk = desks(checkpoint=30.0)
+    desk.ledger.watch(ANNA, ConnectionState(watched_since=desk.clock.now()))
+    desk.ledger.watch(BEN, ConnectionState(watched_since=desk.clock.now()))
+    desk.run()
+    await desk.until(lambda: len(desk.disk.commits) == 1)
+    desk.poll(ANNA, FAILED)
+    await desk.until(lambda: len(desk.disk.commits) == 2)
+    await asyncio.sleep(65)  # two periods without news
+    desk.poll(BEN, FAILED)
+    await desk.until(lambda: len(desk.disk.commits) == 3)
+    assert [each.ids for each in desk.disk.commits] == [["id-anna", "id-ben"], ["id-anna"], ["id-ben"]]
+    assert [each.at for each in desk.disk.commits] == pytest.approx([30, 60, 150], abs=0.1)
+
+
+async def test_a_large_checkpoint_is_written_in_pieces_and_changes_go_between_them(desks: Desks) -> None:
+    desk = desks()
+    crowd = [Connection("downtown", f"id-{n}", f"{n}", POLICY) for n in range(2 * CHECKPOINT_ROWS)]
+    for each in crowd:
+        desk.ledger.watch(each, ConnectionState(watched_since=desk.clock.now()))
+    desk.disk.go.clear()
+    writing = asyncio.get_running_loop().create_task(desk.ledger.checkpoint())
+    await desk.until(lambda: desk.disk.tries)
+    desk.poll(ANNA)
+    desk.poll(crowd[-1])
+    desk.disk.go.set()
+    assert await writing
+    sizes = [(len(each.ids), each.announced) for each in desk.disk.commits]
+    assert sizes[:3] == [(CHECKPOINT_ROWS, 0), (2, 2), (CHECKPOINT_ROWS - 1, 0)]
+    assert kept(desk, crowd[-1]).status is Status.SYNCED
+
+
+async def test_changes_without_end_do_not_put_off_the_checkpoint(desks: Desks) -> None:
+    desk = desks(checkpoint=0.0)
+    desk.ledger.watch(BEN, ConnectionState(watched_since=desk.clock.now()))
+    changes = (Status.SYNCED, Status.ERROR)
+
+    def change_again(_: Mapping[str, Any]) -> None:
+        desk.poll(ANNA, changes[len(desk.told()) % 2])
+
+    desk.on_line = change_again
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(lambda: len(desk.told()) > 20)
+    desk.on_line = lambda _: None
+    assert (BEN.site, BEN.id) in desk.disk.states()
+
+
+# A checkpoint overtakes no booking
+
+
+async def test_what_confirms_a_waiting_change_is_not_written_before_it(desks: Desks) -> None:
+    desk = desks()
+    desk.poll(ANNA)
+    await asyncio.sleep(1)
+    desk.poll(ANNA)  # confirms what is not written yet
+    desk.poll(BEN, FAILED)
+    assert await desk.ledger.checkpoint()
+    assert [(each.ids, each.announced) for each in desk.disk.commits] == [(["id-ben"], 0), (["id-anna"], 1)]
+    assert kept(desk, ANNA).last_success_at != desk.states["id-anna"].last_success_at
+    assert await desk.ledger.checkpoint()
+    assert [each.ids for each in desk.disk.commits if each.ids] == [["id-ben"], ["id-anna"], ["id-anna"]]
+    desk.poll(ANNA, Status.ERROR)
+    desk.poll(ANNA, Status.ERROR)
+    assert await desk.ledger.checkpoint(), "with nothing but the change to write"
+    assert [(each.ids, each.announced) for each in desk.disk.commits[-1:]] == [(["id-anna"], 1)]
+    assert kept(desk, ANNA) == desk.states["id-anna"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_checkpoint_brings_back_no_state_older_than_a_change_booked_meanwhile(
+    desks: Desks, *, fails: bool
+) -> None:
+    desk = desks()
+    desk.poll(ANNA)
+    assert await desk.ledger.flush()
+    desk.poll(ANNA)
+    desk.disk.failures = int(fails)
+    desk.disk.go.clear()
+    writing = asyncio.get_running_loop().create_task(desk.ledger.checkpoint())
+    await desk.until(lambda: desk.disk.tries == 2)
+    desk.poll(ANNA, Status.ERROR)
+    desk.disk.go.set()
+    assert await writing is not fails
+    assert await desk.close() == 0
+    again = desks()
+    assert again.ledger.known(ANNA) == desk.states["id-anna"]
+    assert desk.told() == [("anna", "SYNCED"), ("anna", "ERROR")]
+
+
+async def test_a_checkpoint_that_is_cut_off_keeps_what_it_had_to_write(desks: Desks) -> None:
+    desk = desks(checkpoint=1.0)
+    desk.poll(ANNA)
+    assert await desk.ledger.flush()
+    assert await desk.ledger.flush()
+    await asyncio.sleep(5)
+    desk.poll(ANNA)
+    desk.run()
+    desk.disk.failures = 1
+    desk.disk.go.clear()
+    await desk.until(lambda: desk.disk.tries == 3)
+    await desk.cut()
+    desk.disk.go.set()
+    assert await desk.close() == 0
+    assert desks().ledger.known(ANNA) == desk.states["id-anna"]
+
+
+# Marks
+
+
+async def test_what_was_told_is_marked_after_a_second_where_nothing_else_is_written(desks: Desks) -> None:
+    desk = desks()
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(desk.told)
+    assert desk.unmarked() == desk.ids()
+    await desk.until(lambda: len(desk.disk.commits) == 2)
+    assert (desk.disk.commits[1].ids, desk.disk.commits[1].marks) == ([], desk.ids())
+    assert desk.disk.commits[1].at == pytest.approx(1.0, abs=1e-2)
+    assert desk.unmarked() == []
+
+
+async def test_what_was_told_is_marked_by_the_next_commit(desks: Desks) -> None:
+    desk = desks()
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(desk.told)
+    desk.poll(BEN)
+    await desk.until(lambda: len(desk.told()) == 2)
+    assert (desk.disk.commits[1].ids, desk.disk.commits[1].marks) == (["id-ben"], desk.ids()[:1])
+    assert desk.unmarked() == desk.ids()[1:]
+
+
+# The end, and the next start
+
+
+async def test_close_writes_all_that_is_left(desks: Desks) -> None:
+    desk, changes = desks(), flips(BATCH + 7)
+    desk.run()
+    for change in changes:
+        desk.poll(*change)
+    desk.poll(ANNA, FAILED)
+    assert await desk.close() == 0
+    assert desk.told() == desk.table() == named(changes)
+    assert desk.unmarked() == []
+    again = desks()
+    for connection in (ANNA, BEN, KIM):
+        assert again.ledger.known(connection) == desk.states[connection.id]
+
+
+async def test_close_says_how_many_could_not_be_written_and_tells_none_of_them(desks: Desks) -> None:
+    desk = desks()
+    desk.poll(ANNA)
+    desk.poll(BEN)
+    desk.poll(KIM, FAILED)
+    desk.disk.failures = NEVER_AGAIN
+    assert await desk.close() == 2
+    assert desk.disk.tries == 1, "each may take seconds"
+    assert desk.told() == desk.table() == []
+    assert desks().ledger.known(ANNA) is None
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_a_run_cut_off_in_a_commit_loses_nothing_and_doubles_nothing(
+    desks: Desks, failures: int
+) -> None:
+    desk, changes = desks(), flips(9)
+    desk.run()
+    desk.disk.failures = failures
+    desk.disk.go.clear()
+    for change in changes[:6]:
+        desk.poll(*change)
+    await desk.until(lambda: desk.disk.tries)
+    for change in changes[6:]:
+        desk.poll(*change)
+    await desk.cut()
+    desk.disk.go.set()
+    assert await desk.close() == 0
+    assert desk.told() == desk.table() == named(changes)
+    assert desk.unmarked() == []
+    again = desks()
+    again.ledger.tell_untold()
+    assert again.lines == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_was_not_marked_is_told_again_under_the_same_id_and_marked(
+    desks: Desks, *, told: bool
+) -> None:
+    first = desks()
+    first.poll(ANNA)
+    first.poll(ANNA, Status.ERROR)
+    if told:  # else it dies between the commit and the telling
+        assert await first.ledger.flush()
+    else:
+        pending = [booking for booking, _ in first.ledger._pending]
+        first.disk.commit(pending, [])
+    expected = first.unmarked()
+    await first.crash()
+    second = desks()
+    second.ledger.tell_untold()
+    assert second.told() == [("anna", "SYNCED"), ("anna", "ERROR")]
+    assert second.ids() == expected
+    assert first.ids() in ([], expected)
+    second.run()
+    await second.until(lambda: second.disk.commits)
+    assert second.unmarked() == []
+    assert await second.close() == 0
+    third = desks()
+    third.ledger.tell_untold()
+    assert third.lines == []
+
+
+async def test_a_connection_is_known_by_site_and_id_before_its_first_poll_too(desks: Desks) -> None:
+    first = desks()
+    state = ConnectionState(watched_since=first.clock.now())
+    first.ledger.watch(ANNA, state)
+    assert first.ledger.known(ANNA) is None, "an earlier run left nothing behind"
+    await first.close()
+    second = desks()
+    renamed = Connection(ANNA.site, ANNA.id, "anna-google", POLICY)
+    assert second.ledger.known(renamed) == state
+    assert second.ledger.known(BEN) is None
+    assert second.ledger.known(Connection("uptown", ANNA.id, ANNA.name, POLICY)) is None
