@@ -143,11 +143,16 @@ class Ledger:
         while not self._failing and await self._attempt(partial(self._store.purge, retention, watched)):
             pass
 
-    async def close(self) -> int:
-        """Write all that is left and close the store; how many bookings could not be written."""
-        while (self._pending or self._told) and await self.flush():
+    async def close(self, limit: float) -> int:
+        """Write what is left for `limit` seconds or so, and close the store; how many bookings were not written.
+
+        A commit under way is waited for: nothing ends it but the disk.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + limit
+        while (self._pending or self._told) and now() < deadline and await self.flush():
             pass
-        if not self._pending:
+        if not self._pending and now() < deadline:
             await self.checkpoint()
         await self._on_thread(self._store.close)
         self._thread.shutdown()

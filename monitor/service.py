@@ -36,8 +36,11 @@ from monitor.wix.client import Api
 from monitor.wix.pace import Slots
 from monitor.wix.site import connect_site
 
-DRAIN_SECONDS: Final = 7.0
+DRAIN_SECONDS: Final = 6.0
 """How long a stop waits for answers under way; with all the rest it ends within 10 s."""
+
+CLOSE_SECONDS: Final = 2.0
+"""How long a stop goes on writing what a slow disk has left waiting."""
 
 Announce = Callable[[list[str]], None]
 
@@ -152,7 +155,7 @@ class Service:
         self._schedule.stop()
         cut = await asyncio.gather(*(sweep.drain(DRAIN_SECONDS) for sweep in self._sweeps))
         await self._tasks.drain(0)
-        unwritten = await self._ledger.close()
+        unwritten = await self._ledger.close(CLOSE_SECONDS)
         await self._server.stop()
         await self._api.close()
         facts = {"polls_cut_off": sum(cut), "changes_unwritten": unwritten}

@@ -143,10 +143,10 @@ class Desk:
             with suppress(asyncio.CancelledError):
                 await self.running
 
-    async def close(self) -> int:
+    async def close(self, limit: float = 60.0) -> int:
         self._closed = True
         await self.cut()
-        return await self.ledger.close()
+        return await self.ledger.close(limit)
 
     async def crash(self) -> None:
         """End with nothing more written, as a kill does; for when nothing is on the thread."""
@@ -572,6 +572,13 @@ async def test_close_says_how_many_could_not_be_written_and_tells_none_of_them(d
     assert desk.disk.tries == 1, "each may take seconds"
     assert desk.told() == desk.table() == []
     assert desks().ledger.known(ANNA) is None
+
+
+async def test_close_stops_writing_when_its_time_is_over_and_says_what_is_left(desks: Desks) -> None:
+    desk = desks()
+    desk.poll(ANNA)
+    assert await desk.close(limit=0.0) == 1
+    assert desk.told() == desk.table() == []
 
 
 @pytest.mark.parametrize("failures", [0, 1])
