@@ -144,7 +144,7 @@ class Ledger:
             pass
 
     async def close(self, limit: float) -> int:
-        """Write what is left for `limit` seconds or so, and close the store; how many bookings were not written.
+        """Write what is left for some `limit` seconds, and close the store; how many bookings stay unwritten.
 
         A commit under way is waited for: nothing ends it but the disk.
         """

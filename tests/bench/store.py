@@ -104,7 +104,9 @@ def checkpoint(folder: Path, count: int) -> float:
 def start(folder: Path, count: int) -> float:
     path = folder / f"start-{time.monotonic_ns()}.db"
     store = open_store(path, CLOCK).store
-    in_batches(store, first_sights(count), 5000)
+    seen = first_sights(count)
+    in_batches(store, seen, 5000)
+    store.commit((), [told.transition_id for each in seen for told in each.announcements])
     store.close()
     began = time.perf_counter()
     store = open_store(path, CLOCK).store
