@@ -21,8 +21,8 @@ from monitor.clock import Clock
 from monitor.config import Loaded, Secrets, Settings, json_schema, load, plan_report
 from monitor.core.model import Status
 from monitor.demo import run_demo
-from monitor.errors import ConfigError, OperatorError, StoreUnreadableError
-from monitor.history import Output, history_report, parse_moment, status_report, summary_report
+from monitor.errors import BackupError, ConfigError, OperatorError, StoreUnreadableError
+from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
 from monitor.logs import Format, Redactor, set_up
 from monitor.oneshot import Verdict, poll_once
 from monitor.service import Outside, serve
@@ -170,7 +170,8 @@ def status(config_file: Path, site: str | None, status: str | None, output: str)
     settings = _load(config_file, Secrets.SKIPPED).settings
     with _reading(settings) as reader:
         wanted = Wanted(site=site, status=status)
-        click.echo(status_report(settings, reader, wanted, Output(output), Clock().now(), _width()))
+        told = status_report(settings, reader, wanted, Output(output), Clock().now(), _width())
+    click.echo(told)
 
 
 @cli.command()
@@ -180,7 +181,7 @@ def status(config_file: Path, site: str | None, status: str | None, output: str)
 @_status
 @_output
 @click.option("--since", default="7d", show_default=True, help="An age such as 7d, or a time in RFC 3339.")
-@click.option("--until", default="0s", help="The same; without it, now.")
+@click.option("--until", help="The same; without it, now.")
 @click.option("--limit", type=click.IntRange(min=1), help="So many changes at most, the newest.")
 @click.option("--summary", is_flag=True, help="Per connection: incidents, and the time in each status.")
 def history(
@@ -191,21 +192,34 @@ def history(
     status: str | None,
     output: str,
     since: str,
-    until: str,
+    until: str | None,
     limit: int | None,
     summary: bool,
 ) -> None:
     """Show what changed, when, and how long it lasted, newest first."""
+    if summary and limit is not None:
+        raise click.UsageError("--limit is for changes; leave it out with --summary.")
     settings = _load(config_file, Secrets.SKIPPED).settings
     now = Clock().now()
-    begin, end = _moment("--since", since, now), _moment("--until", until, now)
-    wanted = Wanted(site=site) if connection is None else _named(settings, connection)
+    begin, end = _window(since, until, now)
+    wanted = replace(_named(settings, connection, site), status=status, since=begin, until=end)
+    form, width = Output(output), _width()
     with _reading(settings) as reader:
-        chapters = reader.chapters(replace(wanted, status=status, since=begin, until=end))
         if summary:
-            click.echo(summary_report(chapters, begin, end, Output(output), _width()))
+            held = ended(reader.held(wanted), settings)
+            told = summary_report(held, begin, min(end or now, now), form, width)
         else:
-            click.echo(history_report(chapters, limit, Output(output), now, _width()))
+            told = history_report(ended(reader.seen(wanted), settings), limit, form, now, width)
+    click.echo(told)
+
+
+@cli.command()
+@_config_file
+@click.argument("destination", type=click.Path(path_type=Path))
+def backup(config_file: Path, destination: Path) -> None:
+    """Copy the state store to a new file, while the daemon runs."""
+    with _reading(_load(config_file, Secrets.SKIPPED).settings) as reader:
+        reader.back_up(destination)
 
 
 @cli.command()
@@ -235,13 +249,28 @@ def demo(web_listen_address: tuple[Address, ...]) -> None:
     sys.exit(0 if _run(run_demo(web_listen_address, click.echo)) else 1)
 
 
-def _named(settings: Settings, connection: str) -> Wanted:
+def _named(settings: Settings, connection: str | None, site: str | None) -> Wanted:
     """The connection by its id, whatever it was called before; one that is configured no more by its name."""
-    site, _, name = connection.partition("/")
+    if connection is None:
+        return Wanted(site=site)
+    its_site, slash, name = connection.partition("/")
+    if not slash or site is not None:
+        told = "write SITE/NAME" if site is None else "SITE/NAME says the site: leave out --site"
+        raise click.UsageError(f"{connection!r}: {told}.")
     for each in (each for its in settings.sites for each in its.connections):
-        if (each.site, each.name) == (site, name):
-            return Wanted(site=site, connection_id=each.id)
-    return Wanted(site=site, connection=name)
+        if (each.site, each.name) == (its_site, name):
+            return Wanted(site=its_site, connection_id=each.id)
+    return Wanted(site=its_site, connection=name)
+
+
+def _window(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime | None]:
+    """From when to when; no end: now, and what a clock that was set back since calls later."""
+    begin = _moment("--since", since, now)
+    end = None if until is None else _moment("--until", until, now)
+    if begin >= min(end or now, now):
+        told = f"{since!r} is not before {'now' if until is None else f'--until {until!r} and now'}"
+        raise click.BadParameter(told, param_hint="--since")
+    return begin, end
 
 
 def _moment(flag: str, text: str, now: datetime) -> datetime:
@@ -256,7 +285,7 @@ def _reading(settings: Settings) -> Iterator[Reader]:
     try:
         with reading(settings.store.path) as reader:
             yield reader
-    except StoreUnreadableError as error:
+    except (StoreUnreadableError, BackupError) as error:
         _give_up(error)
 
 

@@ -4,7 +4,8 @@
     ├── OperatorError            the operator: something we were given is wrong; nothing was started
     │   ├── ConfigError          the configuration, with every problem found            → exit 2
     │   ├── CannotStartError     the machine: port taken, store unusable                → exit 1
-    │   └── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
+    │   ├── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
+    │   └── BackupError          a copy of the store that cannot be made                → exit 1
     └── WithheldError            nobody: a poll not sent because its site is being left alone
 
 Whatever Wix or the network does is no exception but an observation (`monitor.core.model.PollFailed`):
@@ -63,6 +64,10 @@ class CannotStartError(OperatorError):
 
 class StoreUnreadableError(OperatorError):
     """The state store cannot be read: no file, no permission, another version."""
+
+
+class BackupError(OperatorError):
+    """The store cannot be copied to where we were told: the file exists, no room, no permission."""
 
 
 class WithheldError(MonitorError):

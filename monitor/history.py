@@ -1,8 +1,9 @@
 """`status` and `history`: the morning-after questions, answered from the store as tables or JSON."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -58,18 +59,14 @@ class _Line:
 
 def parse_moment(text: str, now: datetime) -> datetime:
     """Read a moment: an age such as 7d, or RFC 3339. Raises ValueError, saying what to write instead."""
-    try:
+    with suppress(ValueError, OverflowError):
         return now - parse_duration(text)
-    except (ValueError, OverflowError):
-        pass
-    try:
+    with suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        told = f"{text!r} is no moment; write an age such as 7d, or a time such as 2026-11-23T07:00:00Z"
-        raise ValueError(told)
-    return moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    told = f"{text!r} is no moment; write an age such as 7d, or a time such as 2026-11-23T07:00:00Z"
+    raise ValueError(told)
 
 
 def status_report(
@@ -81,14 +78,28 @@ def status_report(
         _Line(each, known.get((each.site, each.id)), now)
         for site in settings.sites
         for each in site.connections
-        if wanted.site in (None, each.site) and wanted.connection_id in (None, each.id)
+        if wanted.site in (None, each.site)
     ]
     lines = [line for line in lines if wanted.status in (None, line.status)]
     lines.sort(key=_worst_first)
     if output is Output.JSON:
         return json.dumps([_status_json(line) for line in lines], indent=2)
+    if not lines:
+        return "No configured connection matches."
     rows = [_status_row(line) for line in lines]
-    return table(("status", "for", "last asked", "connection"), rows, width=width)
+    return table(
+        ("status", "for", "last asked", "connection"), rows, whole=("for", "last asked"), width=width
+    )
+
+
+def ended(chapters: Iterable[Chapter], settings: Settings) -> Iterator[Chapter]:
+    """The chapters, of which those of connections that were taken out of the configuration last no more."""
+    watched = {(each.site, each.id) for site in settings.sites for each in site.connections}
+    for each in chapters:
+        if each.until is None and each.kept_at and (each.site, each.connection_id) not in watched:
+            yield replace(each, until=max(each.kept_at, each.since))
+        else:
+            yield each
 
 
 def history_report(
@@ -98,8 +109,12 @@ def history_report(
     newest = list(islice(chapters, limit))
     if output is Output.JSON:
         return json.dumps([_chapter_json(each, now) for each in newest], indent=2)
-    head = ("seen at (UTC)", "connection", "change", "lasted", "not before (UTC)")
-    return table(head, [_chapter_row(each, now) for each in newest], width=width)
+    if not newest:
+        return "Nothing changed."
+    columns = 5 if any(each.not_before for each in newest) else 4
+    head = ("seen at (UTC)", "connection", "change", "lasted", "not before (UTC)")[:columns]
+    rows = [_chapter_row(each, now)[:columns] for each in newest]
+    return table(head, rows, whole=("seen at (UTC)", "lasted", "not before (UTC)"), width=width)
 
 
 def summary_report(
@@ -109,9 +124,12 @@ def summary_report(
     found = sums(chapters, begin, now)
     if output is Output.JSON:
         return json.dumps([_sum_json(each) for each in found], indent=2)
+    if not found:
+        return "Nothing is known of that time."
     head = ("connection", "incidents", "unhealthy", "time in each status")
     rows = [_sum_row(each) for each in found]
-    return table(head, rows, right=("incidents", "unhealthy"), width=width)
+    figures = ("incidents", "unhealthy")
+    return table(head, rows, right=figures, whole=figures, width=width)
 
 
 def _worst_first(line: _Line) -> tuple[int, float, str, str]:
@@ -185,6 +203,7 @@ def _sum_json(total: Sum) -> dict[str, Any]:
     return {
         "site": total.site,
         "connection": total.connection,
+        "connection_id": total.connection_id,
         "incidents": total.incidents,
         "unhealthy_seconds": total.unhealthy.total_seconds(),
         "seconds": {status: time.total_seconds() for status, time in total.spent.items()},

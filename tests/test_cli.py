@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from click.testing import CliRunner, Result
 
 from monitor import __version__
 from monitor.cli import cli
+from monitor.clock import Clock
+from monitor.core.model import Status
+from monitor.store import open_store
+from tests.store.samples import ANNA
+from tests.store.stories import Told, keep
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "config" / "monitor.yml"
@@ -41,9 +47,9 @@ def test_every_problem_of_a_configuration_is_told_at_once_and_ends_with_2(tmp_pa
     assert [line.split(" ")[0] for line in result.stderr.splitlines()] == [f"{config}:2:", f"{config}:3:"]
 
 
-@pytest.mark.parametrize("command", ["run", "check-config", "poll"])
+@pytest.mark.parametrize("command", ["run", "check-config", "poll", "status", "history", "backup"])
 def test_a_configuration_that_is_not_there_ends_with_2(command: str, tmp_path: Path) -> None:
-    arguments = ["downtown/anna"] if command == "poll" else []
+    arguments = {"poll": ["downtown/anna"], "backup": ["copy.db"]}.get(command, [])
     result = call(command, f"--config.file={tmp_path}/none.yml", *arguments)
     assert result.exit_code == 2
     assert f"{tmp_path}/none.yml" in result.stderr
@@ -104,8 +110,112 @@ def test_a_scenario_that_is_wrong_ends_with_2_and_names_the_line(tmp_path: Path)
     assert f"{scenario}:2:" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["", "run", "check-config", "poll", "simulate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "check-config", "poll", "status", "history", "backup", "simulate", "demo"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = call(*filter(None, [command]), "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: wix-calendar-monitor {command}".rstrip())
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A configuration that watches Anna as `anna-new`, and a store that knows her as `anna`."""
+    clock = Clock()
+    store = open_store(tmp_path / "state.db", clock).store
+    ago = [clock.now() - timedelta(hours=hours) for hours in (3, 1)]
+    keep(store, [Told(ANNA, ago[0], Status.SYNCED), Told(ANNA, ago[1], Status.DISCONNECTED)])
+    store.close()
+    config = tmp_path / "monitor.yml"
+    config.write_text(
+        f"store: {{url: 'sqlite:///{tmp_path}/state.db'}}\n"
+        "sites:\n  - name: downtown\n    connections: [{id: id-1, name: anna-new}]\n"
+        "    credential: {api_key_file: secret, site_id: s}\n"
+    )
+    return config
+
+
+def test_status_and_history_are_told_from_the_store_without_secrets(kept: Path) -> None:
+    status = call("status", f"--config.file={kept}")
+    assert (status.exit_code, status.stderr) == (0, "")
+    assert re.search(r"DISCONNECTED \(stale\) +1h\S* +1h\S* ago +downtown/anna-new", status.stdout)
+    history = call("history", f"--config.file={kept}")
+    assert history.exit_code == 0
+    assert re.search(r"SYNCED → DISCONNECTED +1h\S* so far .*\n.*\(first seen\) → SYNCED +2h", history.stdout)
+
+
+@pytest.mark.parametrize("name", ["downtown/anna-new", "downtown/anna"])
+def test_the_past_of_a_renamed_connection_is_found_by_either_name(kept: Path, name: str) -> None:
+    told = call("history", name, f"--config.file={kept}", "--format=json")
+    assert [each["connection_id"] for each in json.loads(told.stdout)] == ["id-1", "id-1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes"),
+    [
+        (["--since=2h"], 1),
+        (["--until=2h"], 1),
+        (["--since=4h", "--until=30m"], 2),
+        (["--limit=1"], 1),
+        (["--status=SYNCED"], 1),
+        (["--site=downtown"], 2),
+        (["--site=uptown"], 0),
+        (["downtown/bo"], 0),
+    ],
+)
+def test_a_history_can_be_narrowed(kept: Path, flags: list[str], changes: int) -> None:
+    told = call("history", f"--config.file={kept}", "--format=json", *flags)
+    assert told.exit_code == 0, told.output
+    assert len(json.loads(told.stdout)) == changes
+
+
+def test_a_summary_of_a_window_that_ends_in_the_future_ends_now(kept: Path) -> None:
+    flags = ["--summary", "--since=2h", "--until=2199-01-01T00:00:00Z", "--format=json"]
+    [total] = json.loads(call("history", f"--config.file={kept}", *flags).stdout)
+    assert total["incidents"] == 1
+    assert sum(total["seconds"].values()) == pytest.approx(7200, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--since=soon"], "'soon' is no moment; write an age such as 7d, or a time such as"),
+        (["--until=2026-11-23"], "'2026-11-23' is no moment"),
+        (["--since=1h", "--until=2h"], "'1h' is not before --until '2h' and now"),
+        (["--since=0s"], "'0s' is not before now"),
+        (["--limit=0"], "0 is not in the range x>=1"),
+        (["--limit=5", "--summary"], "--limit is for changes; leave it out with --summary"),
+        (["--status=BROKEN"], "'BROKEN' is not one of"),
+        (["downtown"], "'downtown': write SITE/NAME"),
+        (["downtown/anna", "--site=uptown"], "SITE/NAME says the site: leave out --site"),
+    ],
+)
+def test_a_question_that_makes_no_sense_ends_with_2_and_says_why(
+    kept: Path, flags: list[str], words: str
+) -> None:
+    result = call("history", f"--config.file={kept}", *flags)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in re.sub(r"\s+", " ", result.stderr)
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["history"], ["history", "--summary"], ["backup", "copy.db"]]
+)
+def test_a_store_that_cannot_be_read_ends_with_1_in_one_line(kept: Path, command: list[str]) -> None:
+    (kept.parent / "state.db").unlink()
+    result = call(*command, f"--config.file={kept}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"there is no {kept.parent}/state.db; the daemon makes it: has it run with this store.url?\n"
+    )
+
+
+def test_a_backup_is_a_store_and_overwrites_nothing(kept: Path) -> None:
+    copy = kept.parent / "copy.db"
+    assert call("backup", f"--config.file={kept}", str(copy)).exit_code == 0
+    again = call("backup", f"--config.file={kept}", str(copy))
+    assert (again.exit_code, again.stderr) == (1, f"{copy} is there already; name a file that is not\n")
+    opened = open_store(copy, Clock())
+    assert len(opened.store.untold()) == 2
+    opened.store.close()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.durations import format_duration, parse_duration
+from monitor.durations import format_age, format_duration, parse_duration
 
 MILLISECONDS = st.integers(0, 10**12).map(lambda n: timedelta(milliseconds=n))
 
@@ -94,3 +94,20 @@ def test_no_text_raises_anything_but_value_error(text: str) -> None:
 )
 def test_the_largest_unit_comes_first_and_milliseconds_are_the_finest(span: timedelta, text: str) -> None:
     assert format_duration(span) == text
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (timedelta(), "0s"),
+        (timedelta(seconds=-5), "0s"),
+        (timedelta(milliseconds=400), "0s"),
+        (timedelta(seconds=59.6), "1m"),
+        (timedelta(minutes=2, seconds=5), "2m5s"),
+        (timedelta(days=1, hours=23, minutes=59, seconds=59), "1d23h"),
+        (timedelta(days=1, minutes=5), "1d5m"),
+        (timedelta(days=400), "400d"),
+    ],
+)
+def test_an_age_is_its_two_largest_units_and_never_negative(span: timedelta, text: str) -> None:
+    assert format_age(span) == text

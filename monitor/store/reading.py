@@ -1,24 +1,30 @@
-"""Reading a store beside the daemon that writes it: the present, the past, and what they sum up to."""
+"""Reading a store beside the daemon that writes it: the present, the past, their sums, and a copy of all."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
-from monitor.errors import StoreUnreadableError
+from monitor.core.model import HEALTHY_BY_DEFAULT
+from monitor.errors import BackupError, StoreUnreadableError
 from monitor.store.rows import micros, moment
 from monitor.store.schema import VERSION
 
 _BUSY_SECONDS: Final = 5.0
+_EARLIEST: Final = -(2**63)
+_LATEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which connections and which time; None asks for all of it."""
+    """Which connections and which time; None asks for all of it.
+
+    `connection` is a name that one of `site` bears or bore; `since` lies in the window, `until` does not.
+    """
 
     site: str | None = None
     connection: str | None = None
@@ -47,7 +53,10 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A status from when it was seen to when the next was; `until` None: it lasts."""
+    """A status from when it was seen to when the next was; `until` None: it lasts.
+
+    `kept_at` is when a running monitor last had the connection in its configuration.
+    """
 
     site: str
     connection: str
@@ -61,6 +70,7 @@ class Chapter:
     since: datetime
     until: datetime | None
     not_before: datetime | None
+    kept_at: datetime | None
     transition_id: str
 
     def within(self, begin: datetime, end: datetime) -> timedelta:
@@ -74,25 +84,40 @@ class Sum:
 
     site: str
     connection: str
+    connection_id: str
     spent: dict[str, timedelta] = field(default_factory=dict)
     unhealthy: timedelta = timedelta()
     incidents: int = 0
 
 
 _CHAPTERS: Final = """
-    SELECT * FROM (
-        SELECT *, LEAD(observed_at) OVER lives AS until, LAG(healthy) OVER lives AS was_healthy
-        FROM transition
-        WHERE (:site IS NULL OR site = :site)
-          AND (:connection IS NULL OR connection = :connection)
-          AND (:connection_id IS NULL OR connection_id = :connection_id)
-        WINDOW lives AS (PARTITION BY site, connection_id ORDER BY n)
-    )
-    WHERE (:status IS NULL OR to_status = :status)
-      AND (:since IS NULL OR until IS NULL OR until > :since)
-      AND (:until IS NULL OR observed_at < :until)
-    ORDER BY observed_at DESC, n DESC
+    SELECT it.*, connection.kept_at,
+        (SELECT observed_at FROM transition AS next
+            WHERE next.site = it.site AND next.connection_id = it.connection_id AND next.n > it.n
+            ORDER BY n LIMIT 1) AS until,
+        (SELECT healthy FROM transition AS last
+            WHERE last.site = it.site AND last.connection_id = it.connection_id AND last.n < it.n
+            ORDER BY n DESC LIMIT 1) AS was_healthy
+    FROM transition AS it
+    LEFT JOIN connection ON connection.site = it.site AND connection.id = it.connection_id
+    WHERE it.observed_at < :until
+      AND (:site IS NULL OR it.site = :site)
+      AND (:connection_id IS NULL OR it.connection_id = :connection_id)
+      AND (:connection IS NULL OR it.connection_id IN (
+        SELECT connection_id FROM transition WHERE site = :site AND connection = :connection
+        UNION SELECT id FROM connection WHERE site = :site AND name = :connection))
+      AND (:status IS NULL OR it.to_status = :status)
 """
+_NEWEST_FIRST: Final = "ORDER BY it.observed_at DESC, it.n DESC"
+_SEEN: Final = f"{_CHAPTERS} AND it.observed_at >= :since {_NEWEST_FIRST}"
+_BEGUN_WITH: Final = """
+    SELECT (SELECT n FROM transition AS before
+        WHERE before.site = each.site AND before.connection_id = each.connection_id
+          AND before.observed_at < :since
+        ORDER BY n DESC LIMIT 1)
+    FROM (SELECT DISTINCT site, connection_id FROM transition) AS each
+"""
+_HELD: Final = f"{_CHAPTERS} AND (it.observed_at >= :since OR it.n IN ({_BEGUN_WITH})) {_NEWEST_FIRST}"
 
 
 class Reader:
@@ -105,37 +130,97 @@ class Reader:
         """Every connection it knows, watched or not."""
         return [_present(row) for row in self._db.execute("SELECT * FROM connection")]
 
-    def chapters(self, wanted: Wanted) -> Iterator[Chapter]:
-        """What happened, newest first: every status that was held at some time of those wanted."""
-        return (_chapter(row) for row in self._db.execute(_CHAPTERS, _parameters(wanted)))
+    def seen(self, wanted: Wanted) -> Iterator[Chapter]:
+        """What was seen to begin in the time wanted, newest first."""
+        return (_chapter(row) for row in self._db.execute(_SEEN, _parameters(wanted)))
+
+    def held(self, wanted: Wanted) -> Iterator[Chapter]:
+        """What held at some time of that wanted, newest first: what began in it, and what it began with."""
+        return (_chapter(row) for row in self._db.execute(_HELD, _parameters(wanted)))
+
+    def back_up(self, destination: Path) -> None:
+        """Copy the store as it is now, whoever writes it meanwhile; there is a whole copy in the end or none.
+
+        Raises BackupError: the destination exists or cannot be written.
+        """
+        partial = destination.with_name(f"{destination.name}.partial")
+        try:
+            if os.path.lexists(destination):
+                raise BackupError(f"{destination} is there already; name a file that is not")
+            partial.unlink(missing_ok=True)
+            self._copy(partial)
+            partial.rename(destination)
+            _sync(destination.absolute().parent)
+        except (sqlite3.Error, OSError) as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            mend = "see to its folder: room, and leave to write"
+            raise BackupError(f"{destination} cannot be written ({error}); {mend}") from error
+
+    def _copy(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)  # in one step: one made of several begins anew after each commit
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     """Open a store for reading, whether a daemon writes it or not.
 
-    Raises StoreUnreadableError: no file, no permission, no store, or one of a newer version.
+    Raises StoreUnreadableError: no file, no permission, no store, or one of another version.
     """
     try:
-        with _opened(path) as db:
+        with closing(_open(path)) as db:
             yield Reader(db)
-    except sqlite3.Error as error:
-        mend = "is the daemon's store.url this file, and may this user read it?"
+    except (sqlite3.Error, OSError) as error:
+        mend = "is it the daemon's store? Read it as a user who may, such as the daemon's own"
         raise StoreUnreadableError(f"{path} cannot be read ({error}); {mend}") from error
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+def _open(path: Path) -> sqlite3.Connection:
+    path = Path(os.path.realpath(path))  # SQLite's log lies beside the file that a link leads to
+    if not path.exists():
+        told = f"there is no {path}; the daemon makes it: has it run with this store.url?"
+        raise StoreUnreadableError(told)
+    try:
+        return _connect(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # A reader who may not write beside the file cannot join its log; without a log the file is whole.
+        if not path.is_file() or _has_log(path):
+            raise
+        return _connect(path, "mode=ro&immutable=1")
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
     try:
         db.row_factory = sqlite3.Row
-        version: int = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
-            told = f"{path} has schema {version}, this version reads {VERSION}"
-            raise StoreUnreadableError(f"{told}; use the version that writes it")
-        yield db
-    finally:
+        _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
+    except BaseException:
         db.close()
+        raise
+    return db
+
+
+def _check_version(path: Path, version: int) -> None:
+    told = f"{path} has schema {version}, this version reads {VERSION}"
+    if version > VERSION:
+        raise StoreUnreadableError(f"{told}; use the version that writes it")
+    if version < VERSION:
+        mend = "the daemon brings its store up to date when it starts: is this its store.url?"
+        raise StoreUnreadableError(f"{told}; {mend}")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sums(chapters: Iterable[Chapter], begin: datetime, end: datetime) -> list[Sum]:
@@ -143,8 +228,10 @@ def sums(chapters: Iterable[Chapter], begin: datetime, end: datetime) -> list[Su
     found: dict[tuple[str, str], Sum] = {}
     for chapter in chapters:
         key = (chapter.site, chapter.connection_id)
-        total = found.setdefault(key, Sum(chapter.site, chapter.connection))
         time = chapter.within(begin, end)
+        if chapter.since < begin and not time:
+            continue
+        total = found.setdefault(key, Sum(chapter.site, chapter.connection, chapter.connection_id))
         total.spent[chapter.status] = total.spent.get(chapter.status, timedelta()) + time
         if not chapter.healthy:
             total.unhealthy += time
@@ -158,8 +245,8 @@ def _parameters(wanted: Wanted) -> dict[str, object]:
         "connection": wanted.connection,
         "connection_id": wanted.connection_id,
         "status": wanted.status,
-        "since": None if wanted.since is None else micros(wanted.since),
-        "until": None if wanted.until is None else micros(wanted.until),
+        "since": _EARLIEST if wanted.since is None else micros(wanted.since),
+        "until": _LATEST if wanted.until is None else micros(wanted.until),
     }
 
 
@@ -189,12 +276,20 @@ def _chapter(row: sqlite3.Row) -> Chapter:
         status=row["to_status"],
         reason=row["to_reason"],
         healthy=bool(row["healthy"]),
-        was_healthy=row["was_healthy"] is None or bool(row["was_healthy"]),
+        was_healthy=_was_healthy(row),
         since=moment(row["observed_at"]),
         until=_maybe(row["until"]),
         not_before=_maybe(row["not_before"]),
+        kept_at=_maybe(row["kept_at"]),
         transition_id=row["transition_id"],
     )
+
+
+def _was_healthy(row: sqlite3.Row) -> bool:
+    """As it was judged then; by its word where that was forgotten. Before the first sight all was well."""
+    if row["was_healthy"] is not None:
+        return bool(row["was_healthy"])
+    return row["from_status"] is None or row["from_status"] in HEALTHY_BY_DEFAULT
 
 
 def _maybe(micros: int | None) -> datetime | None:

@@ -1,0 +1,33 @@
+"""A store on a real file, opened by the machine's first process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.clock import Clock
+from monitor.store import Store, open_store
+from tests.store.samples import Machine
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def clock(machine: Machine) -> Clock:
+    return machine.boot()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def store(path: Path, clock: Clock) -> Iterator[Store]:
+    opened = open_store(path, clock)
+    assert opened.set_aside is None
+    yield opened.store
+    opened.store.close()
