@@ -11,6 +11,7 @@ each commit.
 """
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from monitor.store.schema import MIGRATIONS, VERSION
 Key = tuple[str, str]
 """Site and Wix's id: a new name keeps its state."""
 
+_MAGIC: Final = b"SQLite format 3\x00"
+_SMALLEST_PAGE: Final = 512
 _PURGE_ROWS: Final = 2000  # rows a transaction, so that no commit waits long behind a purge
 _BUSY_SECONDS: Final = 5.0  # a backup or a reader's checkpoint may hold the file for a moment
 
@@ -41,7 +44,7 @@ def _insert_into(table: str, columns: Sequence[str]) -> str:
 def _upsert() -> str:
     columns = ("site", "id", "name", "kept_at", "healthy", *ConnectionState.__struct_fields__)
     changes = ", ".join(f"{column} = excluded.{column}" for column in columns[2:])
-    return f"{_insert_into('connection', columns)} ON CONFLICT DO UPDATE SET {changes}"
+    return f"{_insert_into('connection', columns)} ON CONFLICT (site, id) DO UPDATE SET {changes}"
 
 
 _UPSERT: Final = _upsert()
@@ -128,6 +131,7 @@ def open_store(path: Path, clock: Clock) -> Opened:
 
     Raises CannotStartError: no such folder, not writable, in use, or written by a newer version.
     """
+    path = Path(os.path.realpath(path))  # SQLite's log and our lock lie beside the file that a link leads to
     try:
         lock = Lock.take(path)
     except OSError as error:
@@ -135,44 +139,73 @@ def open_store(path: Path, clock: Clock) -> Opened:
         raise CannotStartError(f"{path} cannot be written ({error.strerror}); {mend}") from error
     try:
         return _open(path, lock, clock)
-    except CannotStartError:
+    except (OSError, sqlite3.Error) as error:  # it may be whole: a full disk, a file that may not be written
+        lock.release()
+        told = f"{path} cannot be opened ({error}); see to its disk and its permissions"
+        raise CannotStartError(told) from error
+    except BaseException:
         lock.release()
         raise
 
 
 def _open(path: Path, lock: Lock, clock: Clock) -> Opened:
-    set_aside = None
+    if path.exists() and not path.is_file():
+        raise CannotStartError(f"{path} is no file; name one in store.url")
     try:
-        db = _connect(path)
-    except sqlite3.OperationalError as error:  # it may be whole: a full disk, a file that may not be written
-        told = f"{path} cannot be opened ({error}); see to its disk and its permissions"
-        raise CannotStartError(told) from error
+        return Opened(_connect(path, lock, clock), None)
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError:
         set_aside = _set_aside(path, clock)
-        db = _connect(path)
-    return Opened(Store(db, lock, clock), set_aside)
+        return Opened(_connect(path, lock, clock), set_aside)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    if path.exists() and path.stat().st_size == 0:
-        raise sqlite3.DatabaseError("an empty file is what a lost one looks like")
+def _connect(path: Path, lock: Lock, clock: Clock) -> Store:
+    made_here = not path.exists()
+    if not made_here and not _begins_well(path):  # SQLite would clear away the log of such a file
+        raise sqlite3.DatabaseError("no file of SQLite, or what was lost of one")
     db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        with _blaming_the_file():
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            _check(db)
         _migrate(db, path)
-        _check(db)
+        store = Store(db, lock, clock)
+        with _blaming_the_file():
+            store.states()  # pages in good order may hold nonsense: SQLite cannot tell
+            store.untold()
     except BaseException:
         db.close()
+        if made_here and path.exists() and not _begins_well(path):  # a full disk: the next start would wonder
+            path.unlink()
         raise
-    return db
+    return store
+
+
+def _begins_well(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC and path.stat().st_size >= _SMALLEST_PAGE
 
 
 def _check(db: sqlite3.Connection) -> None:
     found: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(found)
+
+
+@contextmanager
+def _blaming_the_file() -> Iterator[None]:
+    """Where statements known to be good fail, and neither disk nor lock is why, the file is broken."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, OverflowError) as error:  # in a row, or in SQLite's complaint
+        raise sqlite3.DatabaseError("it holds what cannot be read") from error
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:
+            raise
+        raise sqlite3.DatabaseError(str(error)) from error
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -186,7 +219,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 def _set_aside(path: Path, clock: Clock) -> Path:
     aside = path.with_name(f"{path.name}.broken-{clock.wall(clock.now()):%Y%m%dT%H%M%S.%fZ}")
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("-wal", "-shm", "-journal", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))

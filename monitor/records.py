@@ -1,0 +1,138 @@
+"""The commands that read the state store: `status`, `history` and `backup`."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from monitor.clock import Clock
+from monitor.config import Secrets, Settings
+from monitor.core.model import Status
+from monitor.errors import BackupError, StoreUnreadableError
+from monitor.flags import config_file_flag, give_up, load_or_exit
+from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
+from monitor.store.reading import Reader, Wanted, reading
+
+_site = click.option("--site", help="Only this site.")
+_status = click.option(
+    "--status", type=click.Choice([each.value for each in Status]), help="Only this status."
+)
+_output = click.option(
+    "--format",
+    "output",
+    type=click.Choice([each.value for each in Output]),
+    default="table",
+    show_default=True,
+)
+
+
+@click.command()
+@config_file_flag
+@_site
+@_status
+@_output
+def status(config_file: Path, site: str | None, status: str | None, output: str) -> None:
+    """Show what the state store knows of every connection, the worst first."""
+    settings = load_or_exit(config_file, Secrets.SKIPPED).settings
+    with _reading(settings) as reader:
+        wanted = Wanted(site=site, status=status)
+        told = status_report(settings, reader, wanted, Output(output), Clock().now(), _width())
+    click.echo(told)
+
+
+@click.command()
+@config_file_flag
+@click.argument("connection", metavar="[SITE/NAME]", required=False)
+@_site
+@_status
+@_output
+@click.option("--since", default="7d", show_default=True, help="An age such as 7d, or a time in RFC 3339.")
+@click.option("--until", help="The same; without it, now.")
+@click.option("--limit", type=click.IntRange(min=1), help="So many changes at most, the newest.")
+@click.option("--summary", is_flag=True, help="Per connection: incidents, and the time in each status.")
+def history(
+    *,
+    config_file: Path,
+    connection: str | None,
+    site: str | None,
+    status: str | None,
+    output: str,
+    since: str,
+    until: str | None,
+    limit: int | None,
+    summary: bool,
+) -> None:
+    """Show what changed, when, and how long it lasted, newest first."""
+    if summary and limit is not None:
+        raise click.UsageError("--limit is for changes; leave it out with --summary.")
+    settings = load_or_exit(config_file, Secrets.SKIPPED).settings
+    now = Clock().now()
+    begin, end = _window(since, until, now)
+    wanted = replace(_named(settings, connection, site), status=status, since=begin, until=end)
+    form, width = Output(output), _width()
+    with _reading(settings) as reader:
+        if summary:
+            held = ended(reader.held(wanted), settings)
+            told = summary_report(held, begin, min(end or now, now), form, width)
+        else:
+            told = history_report(ended(reader.seen(wanted), settings), limit, form, now, width)
+    click.echo(told)
+
+
+@click.command()
+@config_file_flag
+@click.argument("destination", type=click.Path(path_type=Path))
+def backup(config_file: Path, destination: Path) -> None:
+    """Copy the state store to a new file, while the daemon runs."""
+    with _reading(load_or_exit(config_file, Secrets.SKIPPED).settings) as reader:
+        reader.back_up(destination)
+
+
+def _named(settings: Settings, connection: str | None, site: str | None) -> Wanted:
+    """The connection by its id, whatever it was called before; one that is configured no more by its name."""
+    if connection is None:
+        return Wanted(site=site)
+    its_site, slash, name = connection.partition("/")
+    if not slash or site is not None:
+        told = "write SITE/NAME" if site is None else "SITE/NAME says the site: leave out --site"
+        raise click.UsageError(f"{connection!r}: {told}.")
+    for each in (each for its in settings.sites for each in its.connections):
+        if (each.site, each.name) == (its_site, name):
+            return Wanted(site=its_site, connection_id=each.id)
+    return Wanted(site=its_site, connection=name)
+
+
+def _window(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime | None]:
+    """From when to when; no end: now, and what a clock that was set back since calls later."""
+    begin = _moment("--since", since, now)
+    end = None if until is None else _moment("--until", until, now)
+    if begin >= min(end or now, now):
+        told = f"{since!r} is not before {'now' if until is None else f'--until {until!r} and now'}"
+        raise click.BadParameter(told, param_hint="--since")
+    return begin, end
+
+
+def _moment(flag: str, text: str, now: datetime) -> datetime:
+    try:
+        return parse_moment(text, now)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from None
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Reader]:
+    try:
+        with reading(settings.store.path) as reader:
+            yield reader
+    except (StoreUnreadableError, BackupError) as error:
+        give_up(error)
+
+
+def _width() -> int | None:
+    """The terminal's columns; a file or a pipe gets the whole table."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
