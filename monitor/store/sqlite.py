@@ -50,9 +50,20 @@ def _upsert() -> str:
 _UPSERT: Final = _upsert()
 _INSERT: Final = _insert_into("transition", Transition.__struct_fields__) + " ON CONFLICT DO NOTHING"
 _MARK: Final = "UPDATE transition SET announced = 1 WHERE transition_id = ?"
+# A status that lasts, or that ended lately, is history of today however long ago it began: what goes is what
+# had ended by then, and what is left of connections that are forgotten.
 _PURGE: Final = """
     DELETE FROM transition WHERE n IN (
-        SELECT n FROM transition WHERE observed_at < ? AND announced ORDER BY observed_at LIMIT ?)
+        SELECT n FROM transition AS old
+        WHERE observed_at < :oldest AND announced AND (
+            EXISTS (
+                SELECT 1 FROM transition AS next
+                WHERE next.site = old.site AND next.connection_id = old.connection_id
+                  AND next.n > old.n AND next.observed_at < :oldest)
+            OR NOT EXISTS (
+                SELECT 1 FROM connection
+                WHERE connection.site = old.site AND connection.id = old.connection_id))
+        ORDER BY observed_at LIMIT :most)
 """
 
 
@@ -93,13 +104,13 @@ class Store:
         return len(bookings)
 
     def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
-        """Forget what is older, transitions and connections no longer watched; rows gone, at most a few."""
+        """Forget connections no longer watched and statuses that ended before; rows gone, a few at most."""
         oldest = micros(self._clock.wall(self._clock.now()) - retention)
         with self._transaction():
-            gone = self._db.execute(_PURGE, (oldest, _PURGE_ROWS)).rowcount
             rows = self._db.execute("SELECT site, id FROM connection WHERE kept_at < ?", (oldest,))
             left = [key for key in map(tuple, rows) if key not in watched][:_PURGE_ROWS]
             self._db.executemany("DELETE FROM connection WHERE site = ? AND id = ?", left)
+            gone = self._db.execute(_PURGE, {"oldest": oldest, "most": _PURGE_ROWS}).rowcount
         return gone + len(left)
 
     def close(self) -> None:

@@ -131,12 +131,23 @@ def test_a_purge_forgets_what_is_older_than_the_retention(store: Store, path: Pa
         at = START - (40 - 10 * number) * DAY
         store.commit([change(number, observed_at=at)], [])
         store.commit([], [transition(number).transition_id])
-    assert store.purge(20 * DAY, {("downtown", "id-1")}) == 1
+    watched = {("downtown", "id-1")}
+    assert store.purge(20 * DAY, watched) == 0, "the first status ended just then"
+    machine.run(DAY)
+    assert store.purge(20 * DAY, watched) == 1
     kept = rows(path, "SELECT transition_id FROM transition ORDER BY n")
     assert kept == [(transition(2).transition_id,), (transition(3).transition_id,)]
-    machine.run(DAY)
-    assert store.purge(20 * DAY, {("downtown", "id-1")}) == 1
-    assert store.purge(20 * DAY, {("downtown", "id-1")}) == 0
+
+
+def test_a_status_that_lasts_is_never_purged_while_its_connection_is_known(
+    store: Store, path: Path, machine: Machine
+) -> None:
+    store.commit([change(1)], [])
+    store.commit([], [transition(1).transition_id])
+    machine.run(1000 * DAY)
+    assert store.purge(DAY, {("downtown", "id-1")}) == 0
+    assert store.purge(DAY, set()) == 2, "its connection and its last status"
+    assert rows(path, "SELECT n FROM transition") == []
 
 
 def test_what_was_never_told_outlives_the_retention(store: Store) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from monitor.core.model import FailureReason, Observed, PollFailed
+from monitor.core.plan import SITE_SLOTS
 from monitor.wix.client import WixClient
-from monitor.wix.pace import SITE_SLOTS, Slots
+from monitor.wix.pace import Slots
 from tests.wix.conftest import OpenParty
 from tests.wix.servers import RawServer, ShiftedClock, api_settings, good, hang, key_credential, until
 

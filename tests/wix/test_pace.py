@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from monitor.clock import Clock
 from monitor.core.model import FailureReason, NotFound, PollFailed
+from monitor.core.plan import SITE_SLOTS
 from monitor.core.site import Site
 from monitor.errors import WithheldError
 from monitor.tasks import TaskBag
-from monitor.wix.pace import SITE_SLOTS, WINDOW, Budget, Pace, Slots
+from monitor.wix.pace import WINDOW, Budget, Pace, Slots
 
 pytestmark = pytest.mark.looptime
 
