@@ -386,7 +386,7 @@ async def test_a_purge_goes_on_until_nothing_is_left_to_forget(desks: Desks) -> 
         assert await desk.ledger.flush()
     await asyncio.sleep(10)
     await desk.ledger.purge(timedelta(seconds=5), {(each.site, each.id) for each in (ANNA, BEN)})
-    assert desk.table() == []
+    assert len(desk.table()) == 2, "the statuses that last"
     assert {key[1] for key in desk.disk.states()} == {"id-anna", "id-ben"}
     assert desk.disk.purges > 2, "a bounded piece at a time"
 
