@@ -4,9 +4,12 @@ Each figure is the median of five runs on a fresh file in the folder given (defa
 """
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -117,6 +120,44 @@ def start(folder: Path, count: int) -> float:
     return seconds
 
 
+def ready(folder: Path, count: int) -> float:
+    """Seconds from starting the process to `monitor_ready`, every connection known to the store."""
+    path = folder / f"ready-{time.monotonic_ns()}.db"
+    store = open_store(path, CLOCK).store
+    seen = first_sights(count)
+    in_batches(store, seen, 5000)
+    store.commit((), [told.transition_id for each in seen for told in each.announcements])
+    store.close()
+    command = [sys.executable, "-m", "monitor", "run", f"--config.file={config_of(folder, path, count)}"]
+    began = time.perf_counter()
+    with subprocess.Popen([*command, "--web.listen-address=127.0.0.1:0"], stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        while b"monitor_ready" not in daemon.stdout.readline():
+            assert daemon.poll() is None
+        seconds = time.perf_counter() - began
+        daemon.kill()
+    return seconds
+
+
+def config_of(folder: Path, store: Path, count: int) -> Path:
+    """A configuration of that fleet; nobody answers at its address."""
+    (folder / "key").touch(mode=0o600)
+    (folder / "key").write_text("key")
+    lines = [
+        f"store: {{url: 'sqlite:///{store}'}}",
+        "api: {base_url: 'http://127.0.0.1:1', max_in_flight: 1000}",
+    ]
+    lines.append("sites:")
+    by_site = itertools.groupby(fleet(count), lambda each: each.site)
+    for site, connections in by_site:
+        lines.append(f"- {{name: {site}, credential: {{api_key_file: key, site_id: {site}}}, connections: [")
+        lines += [f"    {{id: '{each.id}', name: {each.name}}}," for each in connections]
+        lines.append("  ]}")
+    path = folder / "monitor.yml"
+    path.write_text("\n".join(lines))
+    return path
+
+
 def size(folder: Path, connections: int, rounds: int) -> tuple[float, float]:
     """MiB of a file with so many connections, and of each million transitions more."""
     path = folder / f"size-{time.monotonic_ns()}.db"
@@ -164,6 +205,7 @@ def main() -> None:
             ),
             (f"checkpoint of {count:,} connections", f"{median(lambda: checkpoint(folder, count)):.2f} s"),
             (f"open and read {count:,} connections", f"{median(lambda: start(folder, count)):.2f} s"),
+            (f"process start to ready, {count:,} known", f"{median(lambda: ready(folder, count)):.1f} s"),
             (f"file with {count:,} connections", f"{bare:.1f} MiB"),
             ("file, per million transitions", f"{per_million:.0f} MiB"),
         ]
