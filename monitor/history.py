@@ -18,6 +18,7 @@ from monitor.tables import table
 
 _LONGEST_CHECKPOINT: Final = timedelta(seconds=30)  # freshness in the store is this much older at most
 _NEVER_SEEN: Final = "(no successful poll yet)"
+_LATE: Final = "~ seen late: not_before in --format=json says since when it can have been so"
 _ALARMING: Final = (Status.ERROR, Status.NOT_FOUND)
 
 
@@ -88,7 +89,7 @@ def status_report(
         return "No configured connection matches."
     rows = [_status_row(line) for line in lines]
     return table(
-        ("status", "for", "last asked", "connection"), rows, whole=("for", "last asked"), width=width
+        ("status", "for", "last answer", "connection"), rows, whole=("for", "last answer"), width=width
     )
 
 
@@ -111,10 +112,10 @@ def history_report(
         return json.dumps([_chapter_json(each, now) for each in newest], indent=2)
     if not newest:
         return "Nothing changed."
-    columns = 5 if any(each.not_before for each in newest) else 4
-    head = ("seen at (UTC)", "connection", "change", "lasted", "not before (UTC)")[:columns]
-    rows = [_chapter_row(each, now)[:columns] for each in newest]
-    return table(head, rows, whole=("seen at (UTC)", "lasted", "not before (UTC)"), width=width)
+    head = ("seen at (UTC)", "connection", "status", "lasted", "was")
+    rows = [_chapter_row(each, now) for each in newest]
+    told = table(head, rows, whole=("seen at (UTC)", "lasted"), width=width)
+    return f"{told}\n{_LATE}" if any(each.not_before for each in newest) else told
 
 
 def summary_report(
@@ -164,14 +165,13 @@ def _status_json(line: _Line) -> dict[str, Any]:
 
 
 def _chapter_row(chapter: Chapter, now: datetime) -> Sequence[str]:
-    before = _words(chapter.from_status, chapter.from_reason) if chapter.from_status else "(first seen)"
     lasted = format_age((chapter.until or now) - chapter.since) + ("" if chapter.until else " so far")
     return (
-        f"{chapter.since:%Y-%m-%d %H:%M:%S}",
+        f"{chapter.since:%Y-%m-%d %H:%M:%S}{'~' if chapter.not_before else ''}",
         f"{chapter.site}/{chapter.connection}",
-        f"{before} → {_words(chapter.status, chapter.reason)}",
+        _words(chapter.status, chapter.reason),
         lasted,
-        f"{chapter.not_before:%Y-%m-%d %H:%M:%S}" if chapter.not_before else "",
+        _words(chapter.from_status, chapter.from_reason) if chapter.from_status else "(first seen)",
     )
 
 

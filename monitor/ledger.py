@@ -7,6 +7,7 @@ confirmed is written in bulk, every `checkpoint` at most.
 """
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,13 +122,15 @@ class Ledger:
             self._told += [told.transition_id for told in booking.announcements]
         return True
 
-    async def checkpoint(self) -> bool:
+    async def checkpoint(self, deadline: float = math.inf) -> bool:
         """Write what was confirmed since the last time; False on a failure: the rest is kept.
 
         Changes are written between its pieces, so that they do not wait for all of it.
         """
         keys = list(self._confirmed)
         for start in range(0, len(keys), CHECKPOINT_ROWS):
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
             piece = self._ready(keys[start : start + CHECKPOINT_ROWS])
             if piece and not await self._write([Booking(*newest) for newest in piece.values()], []):
                 return False
@@ -152,8 +155,8 @@ class Ledger:
         deadline = now() + limit
         while (self._pending or self._told) and now() < deadline and await self.flush():
             pass
-        if not self._pending and now() < deadline:
-            await self.checkpoint()
+        if not self._pending:
+            await self.checkpoint(deadline)
         await self._on_thread(self._store.close)
         self._thread.shutdown()
         return len(self._pending)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -39,6 +40,8 @@ _output = click.option(
 def status(config_file: Path, site: str | None, status: str | None, output: str) -> None:
     """Show what the state store knows of every connection, the worst first."""
     settings = load_or_exit(config_file, Secrets.SKIPPED).settings
+    if site is not None and site not in {each.name for each in settings.sites}:
+        raise click.UsageError(f"{site!r} is not in the configuration.")
     with _reading(settings) as reader:
         wanted = Wanted(site=site, status=status)
         told = status_report(settings, reader, wanted, Output(output), Clock().now(), _width())
@@ -76,11 +79,16 @@ def history(
     wanted = replace(_named(settings, connection, site), status=status, since=begin, until=end)
     form, width = Output(output), _width()
     with _reading(settings) as reader:
+        _refuse_unknown(reader, wanted, settings)
         if summary:
             held = ended(reader.held(wanted), settings)
             told = summary_report(held, begin, min(end or now, now), form, width)
         else:
-            told = history_report(ended(reader.seen(wanted), settings), limit, form, now, width)
+            seen = list(islice(ended(reader.seen(wanted), settings), limit))
+            told = history_report(seen, None, form, now, width)
+            if not seen and form is Output.TABLE:  # quiet may be quietly broken
+                lasting = history_report(ended(reader.held(wanted), settings), limit, form, now, width)
+                told = f"No change in that time. What held:\n\n{lasting}"
     click.echo(told)
 
 
@@ -91,6 +99,18 @@ def backup(config_file: Path, destination: Path) -> None:
     """Copy the state store to a new file, while the daemon runs."""
     with _reading(load_or_exit(config_file, Secrets.SKIPPED).settings) as reader:
         reader.back_up(destination)
+
+
+def _refuse_unknown(reader: Reader, wanted: Wanted, settings: Settings) -> None:
+    """A slip of the pen must not read as "all quiet"."""
+    asked = replace(wanted, status=None, since=None, until=None)
+    configured = wanted.site is None or wanted.connection_id is not None
+    configured = configured or (
+        wanted.connection is None and wanted.site in {site.name for site in settings.sites}
+    )
+    if not configured and next(iter(reader.held(asked)), None) is None:
+        name = wanted.site if wanted.connection is None else f"{wanted.site}/{wanted.connection}"
+        raise click.UsageError(f"{name!r} is neither in the configuration nor in the store.")
 
 
 def _named(settings: Settings, connection: str | None, site: str | None) -> Wanted:

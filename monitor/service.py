@@ -77,6 +77,8 @@ class Service:
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
         self._opened = opened
+        if opened.set_aside is not None:
+            self._telemetry.store_failed()
         reporter = Reporter(self._log, self._telemetry, self._clock)
         checkpoint = min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
         self._ledger = Ledger(opened.store, reporter, self._telemetry, self._log, checkpoint)
@@ -130,7 +132,6 @@ class Service:
             raise
         self._telemetry.config_reloaded(self._clock.wall(self._clock.now()).timestamp())
         self._tell_stretched()
-        self._tell_set_aside()
         self._ledger.tell_untold()
         self._tasks.start(self._ledger.run(), name="ledger")
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
@@ -158,6 +159,10 @@ class Service:
         unwritten = await self._ledger.close(CLOSE_SECONDS)
         await self._server.stop()
         await self._api.close()
+        if unwritten:
+            self._log.error(
+                "changes_unwritten", changes=unwritten, mend="they are told anew if they still hold"
+            )
         facts = {"polls_cut_off": sum(cut), "changes_unwritten": unwritten}
         self._log.info("monitor_stopped", version=__version__, **facts, **counts)
 
@@ -181,15 +186,12 @@ class Service:
             self._notifier.status(self._status())
 
     def _purge(self) -> None:
+        """Every hour, but for the first: a clock that is wrong at boot has been set by then."""
+        if self._beats * _HEARTBEAT < _PURGE_EVERY / 2:
+            return
         connections = (each for site in self._settings.sites for each in site.connections)
         watched = {(each.site, each.id) for each in connections}
         self._tasks.start(self._ledger.purge(self._settings.store.history_retention, watched), name="purge")
-
-    def _tell_set_aside(self) -> None:
-        set_aside = self._opened.set_aside
-        if set_aside is not None:
-            self._telemetry.store_failed()
-            self._log.error("store_set_aside", kept_as=str(set_aside), mend="history begins anew")
 
     def _tell_stretched(self) -> None:
         for site in self._settings.sites:
@@ -258,4 +260,8 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: outside.log.warning("reload_not_offered", mend="restart"))
     opened = open_store(settings.store.path, outside.clock)
+    if (
+        opened.set_aside is not None
+    ):  # before anything else can end the start: the next one would find no trace
+        outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
     return await Service(settings, outside, opened).run(addresses, stop, announce)

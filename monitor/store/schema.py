@@ -57,4 +57,7 @@ MIGRATIONS: Final = (
     """,
 )
 
+APPLICATION_ID: Final = 0x57434D31
+"""Marks a file as ours: `WCM1` in the header field that SQLite keeps for it."""
+
 VERSION: Final = len(MIGRATIONS)

@@ -25,13 +25,14 @@ from monitor.core.model import Connection, ConnectionState
 from monitor.errors import CannotStartError
 from monitor.store.lock import Lock
 from monitor.store.rows import Announcement, announcement_of, announcement_row, micros, state_of, state_row
-from monitor.store.schema import MIGRATIONS, VERSION
+from monitor.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 Key = tuple[str, str]
 """Site and Wix's id: a new name keeps its state."""
 
 _MAGIC: Final = b"SQLite format 3\x00"
 _SMALLEST_PAGE: Final = 512
+_MICROSECOND: Final = timedelta(microseconds=1)
 _PURGE_ROWS: Final = 2000  # rows a transaction, so that no commit waits long behind a purge
 _BUSY_SECONDS: Final = 5.0  # a backup or a reader's checkpoint may hold the file for a moment
 
@@ -82,6 +83,10 @@ class Store:
         self._db = db
         self._lock = lock
         self._clock = clock
+        self._opened_at = clock.now()
+        self._path = Path(db.execute("PRAGMA database_list").fetchone()["file"])
+        self._inode = self._path.stat().st_ino
+        self._newest: int | None = db.execute("SELECT max(kept_at) FROM connection").fetchone()[0]
 
     def states(self) -> dict[Key, ConnectionState]:
         """What is known of each connection, watched or not."""
@@ -105,7 +110,7 @@ class Store:
 
     def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
         """Forget connections no longer watched and statuses that ended before; rows gone, a few at most."""
-        oldest = micros(self._clock.wall(self._clock.now()) - retention)
+        oldest = self._today() - retention // _MICROSECOND
         with self._transaction():
             rows = self._db.execute("SELECT site, id FROM connection WHERE kept_at < ?", (oldest,))
             left = [key for key in map(tuple, rows) if key not in watched][:_PURGE_ROWS]
@@ -118,8 +123,28 @@ class Store:
         self._db.close()
         self._lock.release()
 
+    def _today(self) -> int:
+        """Now, for the retention: a clock that leapt ahead since the last run must not empty the history."""
+        now = self._clock.now()
+        today = micros(self._clock.wall(now))
+        return (
+            today
+            if self._newest is None
+            else min(today, self._newest + (now - self._opened_at) // _MICROSECOND)
+        )
+
+    def _see_that_it_is_there(self) -> None:
+        """A file that was removed takes writes as ever, and loses them all at the end."""
+        try:
+            there = self._path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise sqlite3.OperationalError(f"{self._path} was removed or replaced; restart the monitor")
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._see_that_it_is_there()
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -147,7 +172,8 @@ def open_store(path: Path, clock: Clock) -> Opened:
         lock = Lock.take(path)
     except OSError as error:
         mend = "make its folder, writable for this user, or name another place in store.url"
-        raise CannotStartError(f"{path} cannot be written ({error.strerror}); {mend}") from error
+        place = path if error.filename is None or not os.path.exists(error.filename) else error.filename  # noqa: PTH110
+        raise CannotStartError(f"{place} cannot be written ({error.strerror}); {mend}") from error
     try:
         return _open(path, lock, clock)
     except (OSError, sqlite3.Error) as error:  # it may be whole: a full disk, a file that may not be written
@@ -168,21 +194,26 @@ def _open(path: Path, lock: Lock, clock: Clock) -> Opened:
         raise
     except sqlite3.DatabaseError:
         set_aside = _set_aside(path, clock)
+    try:
         return Opened(_connect(path, lock, clock), set_aside)
+    except (OSError, sqlite3.Error) as error:
+        told = f"{path} was damaged and is kept as {set_aside}; a new one cannot be made ({error})"
+        raise CannotStartError(f"{told}; see to its disk and its permissions") from error
 
 
 def _connect(path: Path, lock: Lock, clock: Clock) -> Store:
-    made_here = not path.exists()
+    made_here = not path.exists() and not _has_a_log(path)
     if not made_here and not _begins_well(path):  # SQLite would clear away the log of such a file
         raise sqlite3.DatabaseError("no file of SQLite, or what was lost of one")
     db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
+        _see_that_it_is_ours(db, path)
         with _blaming_the_file():
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             _check(db)
-        _migrate(db, path)
+        _migrate(db)
         store = Store(db, lock, clock)
         with _blaming_the_file():
             store.states()  # pages in good order may hold nonsense: SQLite cannot tell
@@ -195,7 +226,15 @@ def _connect(path: Path, lock: Lock, clock: Clock) -> Store:
     return store
 
 
+def _has_a_log(path: Path) -> bool:
+    """Whether changes wait beside the file, or beside where it was."""
+    logs = (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))
+    return any(log.exists() and log.stat().st_size for log in logs)
+
+
 def _begins_well(path: Path) -> bool:
+    if not path.exists():
+        return False
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC and path.stat().st_size >= _SMALLEST_PAGE
 
@@ -219,11 +258,22 @@ def _blaming_the_file() -> Iterator[None]:
         raise sqlite3.DatabaseError(str(error)) from error
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+def _see_that_it_is_ours(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a newer store, and other programs' files, before anything is changed in them."""
+    with _blaming_the_file():
+        application: int = db.execute("PRAGMA application_id").fetchone()[0]
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        tables: int = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or tables):
+        raise CannotStartError(f"{path} is another program's database; name another file in store.url")
     if version > VERSION:
         told = f"{path} was written by a newer version (schema {version}, this one knows {VERSION})"
         raise CannotStartError(f"{told}; run that version, or name another file in store.url")
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 

@@ -13,7 +13,7 @@ from monitor.clock import Clock
 from monitor.core.model import Status
 from monitor.errors import CannotStartError
 from monitor.store import Booking, Store, open_store
-from monitor.store.schema import MIGRATIONS, VERSION
+from monitor.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from tests.store.samples import ANNA, MINUTE, START, Machine, change, connection, state, transition
 
 DAY: Final = timedelta(days=1)
@@ -215,9 +215,59 @@ def test_a_file_of_any_older_version_is_brought_forward(path: Path, clock: Clock
     assert rows(path, "PRAGMA user_version") == [(VERSION,)]
 
 
+@pytest.mark.parametrize("version", [0, 1, 7])
+def test_another_programs_database_is_refused_and_left_as_it_is(
+    path: Path, clock: Clock, version: int
+) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"CREATE TABLE dashboards (x); PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(CannotStartError, match=r"is another program.s database; name another"):
+        open_store(path, clock)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir() if "broken" in each.name or "-wal" in each.name] == []
+
+
+def test_a_log_without_its_file_is_set_aside_and_not_cleared_away(path: Path, clock: Clock) -> None:
+    log = path.with_name(f"{path.name}-wal")
+    log.write_bytes(b"what was committed before somebody removed the file")
+    opened = open_store(path, clock)
+    assert opened.set_aside is not None
+    kept = opened.set_aside.with_name(f"{opened.set_aside.name}-wal")
+    assert kept.read_bytes() == b"what was committed before somebody removed the file"
+    opened.store.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_removed_is_noticed_at_the_next_commit(
+    store: Store, path: Path, *, replaced: bool
+) -> None:
+    path.unlink()
+    if replaced:
+        path.write_bytes(b"")
+    with pytest.raises(sqlite3.OperationalError, match="was removed or replaced; restart the monitor"):
+        store.commit([change(1)], [])
+
+
+def test_a_clock_that_leapt_ahead_since_the_last_run_empties_no_history(
+    path: Path, clock: Clock, machine: Machine
+) -> None:
+    first = open_store(path, clock).store
+    first.commit([change(number) for number in (1, 2)], [])
+    first.commit([], [told.transition_id for told in first.untold()])
+    first.close()
+    machine.wall += timedelta(days=200).total_seconds()
+    clock.notice_step()
+    store = open_store(path, clock).store
+    assert store.purge(90 * DAY, set()) == 0
+    assert len(store.states()) == 1
+    store.close()
+
+
 def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(path: Path, clock: Clock) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"CREATE TABLE what_is_to_come (x); PRAGMA user_version = {VERSION + 1}")
+        ours = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION + 1}"
+        db.executescript(f"CREATE TABLE what_is_to_come (x); {ours}")
     with pytest.raises(CannotStartError) as refused:
         open_store(path, clock)
     assert str(refused.value) == (
