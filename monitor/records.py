@@ -99,6 +99,7 @@ def backup(config_file: Path, destination: Path) -> None:
     """Copy the state store to a new file, while the daemon runs."""
     with _reading(load_or_exit(config_file, Secrets.SKIPPED).settings) as reader:
         reader.back_up(destination)
+    click.echo(f"{destination}: {destination.stat().st_size:,} bytes")
 
 
 def _refuse_unknown(reader: Reader, wanted: Wanted, settings: Settings) -> None:

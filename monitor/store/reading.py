@@ -143,7 +143,7 @@ class Reader:
 
         Raises BackupError: the destination exists or cannot be written.
         """
-        partial = destination.with_name(f"{destination.name}.partial")
+        partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
         try:
             if os.path.lexists(destination):
                 raise BackupError(f"{destination} is there already; name a file that is not")

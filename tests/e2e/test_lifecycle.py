@@ -143,3 +143,15 @@ def samples(page: str) -> dict[tuple[str, str, str], float]:
         for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
+
+
+async def test_a_store_set_aside_is_told_even_when_the_start_then_fails(tmp_path: Path) -> None:
+    scenario = Scenario(sites=(oauth_site("downtown", [Connection(id="anna")]),))
+    config = write_config(tmp_path, "http://127.0.0.1:1", scenario)
+    (tmp_path / "state.db").write_bytes(b"what was once a store" * 1000)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"
+        async with running(config, address) as daemon:
+            assert await daemon.ended() == 1
+    [aside] = daemon.events("store_set_aside")
+    assert Path(aside["kept_as"]).read_bytes() == b"what was once a store" * 1000

@@ -125,8 +125,8 @@ def test_a_folder_that_is_not_there_is_said(path: Path, store: Store) -> None:
         by_command(path, path.parent / "none" / "copy.db")
 
 
-def test_what_a_killed_backup_left_is_in_nobody_s_way(path: Path, store: Store) -> None:
+def test_a_file_that_is_not_ours_is_left_alone_beside_the_copy(path: Path, store: Store) -> None:
     keep(store, flips(0, 3))
     path.with_name("copy.db.partial").write_text("half a copy")
     by_command(path, path.with_name("copy.db"))
-    assert sorted(each.name for each in path.parent.glob("copy.db*")) == ["copy.db"]
+    assert sorted(each.name for each in path.parent.glob("copy.db*")) == ["copy.db", "copy.db.partial"]
