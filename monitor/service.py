@@ -109,8 +109,8 @@ class Service:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
         counts = self._counts()
         urls = await self._start(addresses)
-        self._log.info("monitor_started", version=__version__, **counts)
         announce(urls)
+        self._log.info("monitor_started", version=__version__, **counts)
         self._not_ready = None
         self._notifier.ready(self._status())
         self._log.info("monitor_ready", version=__version__, listening=urls, **counts)

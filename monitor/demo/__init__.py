@@ -20,7 +20,7 @@ Watching {connections} made-up calendars of {sites} sites; something happens to 
 
   what Prometheus sees   curl -s {url}/metrics | grep calendar_connection_status
   break one yourself     curl {base_url}/_simulator/connections/dora-google-connection \\
-                           --json '{{"status": "ERROR", "reason": "TOKEN_REVOKED"}}'
+                           -d '{{"status": "ERROR", "reason": "TOKEN_REVOKED"}}'
   what is answered       curl -s {base_url}/_simulator/connections
 
 Each transition as it happens (Ctrl-C ends):
