@@ -218,7 +218,9 @@ AS_NOBODY: Final = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
 def read_elsewhere(path: Path, first: str = "", *before: str) -> subprocess.CompletedProcess[str]:
     """Count a store's chapters in another process, which does something else first."""
     script = (
-        "import os, sys; from pathlib import Path; from monitor.store.reading import reading, Wanted\n"
+        # urllib: pathlib imports it late, when a Python in root's home is out of nobody's reach
+        "import os, sys, urllib.parse\n"
+        "from pathlib import Path; from monitor.store.reading import reading, Wanted\n"
         f"{first}\n"
         "with reading(Path(sys.argv[1])) as reader: print(len(list(reader.seen(Wanted()))))"
     )
