@@ -76,7 +76,7 @@ class Service:
         self._server = Server(self._page, lambda: self._not_ready)
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
-        self._opened = opened
+        self._store = opened.store
         if opened.set_aside is not None:
             self._telemetry.store_failed()
         reporter = Reporter(self._log, self._telemetry, self._clock)
@@ -108,7 +108,11 @@ class Service:
     async def run(self, addresses: Sequence[Address], stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
         counts = self._counts()
-        urls = await self._start(addresses)
+        try:
+            urls = await self._start(addresses)
+        except CannotStartError:
+            self._store.close()  # not the ledger: it would write what this run has never watched
+            raise
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
         self._not_ready = None
@@ -204,14 +208,15 @@ class Service:
 
     def _snapshot(self) -> Snapshot:
         now = self._clock.now()
-        maintained = {site.name: site.maintenance_until for site in self._settings.sites}
+        wall = self._clock.wall(now)
+        maintained = [site.maintenance_until for site in self._settings.sites]
         return Snapshot(
             now=now,
-            correction=self._clock.wall(now) - now,
+            correction=wall - now,
             connections=[(each.connection, each.state) for sweep in self._sweeps for each in sweep.watched],
             sites=[
-                sweep.snapshot(maintenance=until is not None and self._clock.wall(now) < until)
-                for sweep, until in zip(self._sweeps, maintained.values(), strict=True)
+                sweep.snapshot(maintenance=until is not None and wall < until)
+                for sweep, until in zip(self._sweeps, maintained, strict=True)
             ],
         )
 
@@ -260,8 +265,6 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: outside.log.warning("reload_not_offered", mend="restart"))
     opened = open_store(settings.store.path, outside.clock)
-    if (
-        opened.set_aside is not None
-    ):  # before anything else can end the start: the next one would find no trace
+    if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
     return await Service(settings, outside, opened).run(addresses, stop, announce)
