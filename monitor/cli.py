@@ -125,10 +125,9 @@ def poll(config_file: Path, connection: str) -> None:
     """Poll one connection now and show the exchange, what it means and its series."""
     settings = load_or_exit(config_file).settings
     wanted, _, name = connection.partition("/")
-    for site in settings.sites:
-        for each in site.connections:
-            if (site.name, each.name) == (wanted, name):
-                sys.exit(_run(poll_once(settings, site, each, Clock(), click.echo)))
+    found = settings.find(wanted, name)
+    if found is not None:
+        sys.exit(_run(poll_once(settings, *found, Clock(), click.echo)))
     raise click.UsageError(f"{connection!r} is not in {config_file}; write SITE/NAME as they stand there.")
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
@@ -42,12 +41,6 @@ class Verdict(IntEnum):
     COULD_NOT_ASK = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    observation: Observation
-    state: ConnectionState
-
-
 async def poll_once(
     settings: Settings, site: SiteSettings, connection: Connection, clock: Clock, say: Callable[[str], None]
 ) -> Verdict:
@@ -73,7 +66,7 @@ async def poll_once(
     now = clock.now()
     state = advance(connection, ConnectionState(watched_since=now), observation, now).state
     say(redactor.clean(f"observation  {_describe(observation)}"))
-    verdict, words = _judge(connection, _Told(observation, state))
+    verdict, words = _judge(connection, observation, state)
     say(f"verdict      {words}")
     snapshot = Snapshot(
         now=now, correction=clock.wall(now) - now, connections=[(connection, state)], sites=[]
@@ -84,18 +77,18 @@ async def poll_once(
     return verdict
 
 
-def _judge(connection: Connection, told: _Told) -> tuple[Verdict, str]:
-    if isinstance(told.observation, PollFailed):
+def _judge(connection: Connection, observation: Observation, state: ConnectionState) -> tuple[Verdict, str]:
+    if isinstance(observation, PollFailed):
         return Verdict.COULD_NOT_ASK, "could not ask: nothing is known of the calendar by this"
-    if told.state.status is None:
+    if state.status is None:
         needed = connection.policy.not_found_confirmations
         return Verdict.UNHEALTHY, f"unconfirmed: the daemon believes a 404 at the {needed}. in a row"
-    if told.state.is_healthy(connection.policy):
+    if state.is_healthy(connection.policy):
         return Verdict.HEALTHY, "healthy"
-    connected = {Status.CONNECTED} if told.state.export_enabled else set()
+    connected = {Status.CONNECTED} if state.export_enabled else set()
     expected = connection.policy.expected or HEALTHY_BY_DEFAULT - connected
     words = ", ".join(sorted(expected))
-    return Verdict.UNHEALTHY, f"unhealthy: {told.state.status} is not what is expected ({words})"
+    return Verdict.UNHEALTHY, f"unhealthy: {state.status} is not what is expected ({words})"
 
 
 def _describe(observation: Observation) -> str:

@@ -122,9 +122,8 @@ def _named(settings: Settings, connection: str | None, site: str | None) -> Want
     if not slash or site is not None:
         told = "write SITE/NAME" if site is None else "SITE/NAME says the site: leave out --site"
         raise click.UsageError(f"{connection!r}: {told}.")
-    for each in (each for its in settings.sites for each in its.connections):
-        if (each.site, each.name) == (its_site, name):
-            return Wanted(site=its_site, connection_id=each.id)
+    if (found := settings.find(its_site, name)) is not None:
+        return Wanted(site=its_site, connection_id=found[1].id)
     return Wanted(site=its_site, connection=name)
 
 

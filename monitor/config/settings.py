@@ -129,3 +129,11 @@ class Settings:
     api: ApiSettings
     sites: tuple[SiteSettings, ...]
     store: StoreSettings
+
+    def find(self, site: str, name: str) -> tuple[SiteSettings, Connection] | None:
+        """A connection by the names that stand in the file, and its site; None where there is none such."""
+        for its in self.sites:
+            for each in its.connections:
+                if (its.name, each.name) == (site, name):
+                    return its, each
+        return None

@@ -127,11 +127,9 @@ class Store:
         """Now, for the retention: a clock that leapt ahead since the last run must not empty the history."""
         now = self._clock.now()
         today = micros(self._clock.wall(now))
-        return (
-            today
-            if self._newest is None
-            else min(today, self._newest + (now - self._opened_at) // _MICROSECOND)
-        )
+        if self._newest is None:
+            return today
+        return min(today, self._newest + (now - self._opened_at) // _MICROSECOND)
 
     def _see_that_it_is_there(self) -> None:
         """A file that was removed takes writes as ever, and loses them all at the end."""
