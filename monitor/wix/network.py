@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Final
 
@@ -62,19 +63,27 @@ def watch_reuse() -> aiohttp.TraceConfig:
     return trace
 
 
+def _too_long(status: int, request_id: str, retry_after: str) -> Answer | NoAnswer:
+    """Only a 200 and a 404 need their body: a 429 behind a gateway's large page still says to wait."""
+    if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+        return Answer(status, b"", request_id, retry_after)
+    detail = f"an answer longer than {BODY_LIMIT // 1024} KiB"
+    return NoAnswer(FailureReason.BAD_RESPONSE, detail, status, request_id)
+
+
 async def read(response: aiohttp.ClientResponse) -> Answer | NoAnswer:
     """The whole answer, or how far it came."""
     request_id = _printable(response.headers.get("x-wix-request-id", ""))
+    retry_after = response.headers.get("Retry-After", "")[:100]
     body = bytearray()
     try:
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > BODY_LIMIT:
-                detail = f"an answer longer than {BODY_LIMIT // 1024} KiB"
-                return NoAnswer(FailureReason.BAD_RESPONSE, detail, response.status, request_id)
+                return _too_long(response.status, request_id, retry_after)
     except (aiohttp.ClientError, OSError) as error:
         return NoAnswer(*explain(error), response.status, request_id)
-    return Answer(response.status, bytes(body), request_id, response.headers.get("Retry-After", "")[:100])
+    return Answer(response.status, bytes(body), request_id, retry_after)
 
 
 def explain(error: Exception) -> tuple[FailureReason, str]:

@@ -153,6 +153,9 @@ ROWS: Final = [
     Row("unasked-for gzip", answered(200, gzip.compress(ANNA), Content_Encoding="gzip"), R.BAD_RESPONSE, 200),
     Row("an endless body", endless, R.BAD_RESPONSE, 200),
     Row("a body of 10 MiB", answered(200, b" " * 10 * 2**20 + ANNA), R.BAD_RESPONSE, 200),
+    Row("a large page of 429", answered(429, b"<p>" * BODY_LIMIT, Retry_After="17"), R.RATE_LIMITED, 429),
+    Row("a large page of 503", answered(503, b"<p>" * BODY_LIMIT), R.SERVER_ERROR, 503),
+    Row("a large page of 404", answered(404, b"<p>" * BODY_LIMIT), R.BAD_RESPONSE, 404),
     Row("a byte too much", answered(200, ANNA + b" " * (BODY_LIMIT + 1 - len(ANNA))), R.BAD_RESPONSE, 200),
 ]  # fmt: skip
 
