@@ -7,6 +7,7 @@
     │   ├── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
     │   └── BackupError          a copy of the store that cannot be made                → exit 1
     └── WithheldError            nobody: a poll not sent because its site is being left alone
+        └── OutdatedError        nobody: a poll not sent because its token was replaced while it waited
 
 Whatever Wix or the network does is no exception but an observation (`monitor.core.model.PollFailed`):
 a failed poll is a fact to record, not a path to unwind.
@@ -72,3 +73,7 @@ class BackupError(OperatorError):
 
 class WithheldError(MonitorError):
     """A request was not sent: its site is down or asked us to wait. Not a failure and not a miss."""
+
+
+class OutdatedError(WithheldError):
+    """A request was not sent: while it waited for its turn, what was to let it in was replaced or ended."""

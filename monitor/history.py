@@ -46,7 +46,8 @@ class _Line:
         if self.known is None:
             return True
         policy = self.connection.policy
-        window = policy.stale_window + min(policy.interval, _LONGEST_CHECKPOINT)
+        every = policy.every(self.known.status, self.known.since, self.now)
+        window = policy.stale_window * every + min(policy.interval, _LONGEST_CHECKPOINT)
         return self.now - (self.known.last_success_at or self.known.watched_since) > window
 
     @property

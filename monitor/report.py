@@ -18,6 +18,8 @@ from monitor.core.effects import (
     PollsFailing,
     PollsRecovered,
     RateLimited,
+    RateLimitLifted,
+    SecretReplaced,
     SiteDown,
     SiteUp,
     SyncSettingsChanged,
@@ -50,6 +52,8 @@ class Reporter:
             SiteDown: self._say,
             SiteUp: self._say,
             RateLimited: self._say,
+            RateLimitLifted: self._say,
+            SecretReplaced: self._say,
             UnrecognizedValue: self._unrecognized,
         }
 

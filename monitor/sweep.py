@@ -16,6 +16,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from monitor.clock import Clock
+from monitor.core.effects import SecretReplaced
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
@@ -116,6 +117,7 @@ class Sweep:
         """Arm what comes due soon."""
         if self._stopped:
             return
+        self._look_at_the_secret()
         self._horizon = self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds()
         while self._agenda and self._agenda[0].at <= self._horizon:
             self._arm(heapq.heappop(self._agenda))
@@ -151,6 +153,11 @@ class Sweep:
         await self._client.close()
         return cut
 
+    def _look_at_the_secret(self) -> None:
+        if self._client.take_new_secret():
+            self._reporter.emit((SecretReplaced(site=self.pace.site.name),))
+            self._plan_trial()
+
     def _push(self, at: float, watched: Watched, *, extra: bool = False) -> None:
         due = _Due(at, next(self._order), watched, extra)
         if at <= self._horizon:
@@ -174,8 +181,10 @@ class Sweep:
             return
         at = self._skip_what_passed(due)
         self._push(at + self._interval, due.watched)
-        if self.pace.state.may_ask(self._clock.now()):
-            self._begin_regular(due.watched, at)
+        now = self._clock.now()
+        watched = due.watched
+        if self.pace.state.may_ask(now) and watched.state.is_its_turn(watched.connection.policy, now):
+            self._begin_regular(watched, at)
 
     def _skip_what_passed(self, due: _Due) -> float:
         """The newest due instant that has come; those a stalled loop ran over are missed."""

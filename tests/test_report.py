@@ -15,6 +15,8 @@ from monitor.core.effects import (
     PollsFailing,
     PollsRecovered,
     RateLimited,
+    RateLimitLifted,
+    SecretReplaced,
     SiteDown,
     SiteUp,
     SyncSettingsChanged,
@@ -69,19 +71,24 @@ DOWN = SiteDown(
     http_status=None,
     request_id="",
     since=START,
+    next_trial_at=START + timedelta(seconds=60),
     connections=60,
 )
 UP = SiteUp(
     site="downtown",
     reason=FailureReason.CONNECT,
+    http_status=503,
+    request_id="req-2",
     since=EARLIER,
     duration=timedelta(hours=1),
     connections=60,
 )
 LIMITED = RateLimited(site="downtown", wait=timedelta(seconds=45), request_id="")
+LIFTED = RateLimitLifted(site="downtown", since=EARLIER, duration=timedelta(hours=1))
+REPLACED = SecretReplaced(site="downtown")
 ODD = UnrecognizedValue(**ANNA, field="status", value="PAUSED")
 
-EACH = [FIRST_SEEN, REVOKED, SWITCHED_OFF, FAILING, RECOVERED, DOWN, UP, LIMITED, ODD]
+EACH = [FIRST_SEEN, REVOKED, SWITCHED_OFF, FAILING, RECOVERED, DOWN, UP, LIMITED, LIFTED, REPLACED, ODD]
 
 
 class Machine:
@@ -206,6 +213,7 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "http_status": None,
                 "request_id": "",
                 "since": START,
+                "next_trial_at": START + timedelta(seconds=60),
                 "connections": 60,
             },
         ),
@@ -216,6 +224,8 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "level": "info",
                 "site": "downtown",
                 "reason": "connect",
+                "http_status": 503,
+                "request_id": "req-2",
                 "since": EARLIER,
                 "duration_seconds": 3600.0,
                 "connections": 60,
@@ -231,6 +241,17 @@ def test_an_unknown_effect_is_an_error(machine: Machine) -> None:
                 "request_id": "",
             },
         ),
+        (
+            LIFTED,
+            {
+                "event": "rate_limit_lifted",
+                "level": "info",
+                "site": "downtown",
+                "since": EARLIER,
+                "duration_seconds": 3600.0,
+            },
+        ),
+        (REPLACED, {"event": "secret_replaced", "level": "info", "site": "downtown"}),
         (
             ODD,
             {

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -12,8 +12,8 @@ from monitor.config.model import Site
 from monitor.config.settings import ApiKeyCredential, OAuthCredential
 from monitor.config.source import Source
 from monitor.core.plan import (
-    ANSWER_TIME,
     SITE_SLOTS,
+    crowding,
     fitting_interval,
     interval_in_force,
     requests_per_minute,
@@ -38,6 +38,7 @@ class SiteDraft:
     interval: timedelta
     inline: list[Item]
     from_files: list[Item]
+    crowding: float = 1.0
 
     @property
     def items(self) -> list[Item]:
@@ -51,8 +52,26 @@ class SiteDraft:
 
     @property
     def in_force(self) -> timedelta:
-        """The interval that its budget allows."""
-        return interval_in_force(self.count, self.site.requests_per_minute, self.interval)
+        """The interval that its budget allows, and the slots that all sites share."""
+        alone = interval_in_force(self.count, self.site.requests_per_minute, self.interval)
+        if self.crowding == 1.0:
+            return alone
+        return timedelta(seconds=math.ceil(alone.total_seconds() * self.crowding))
+
+    @property
+    def polls_per_second(self) -> float:
+        """What it asks of the slots."""
+        return self.count / self.in_force.total_seconds()
+
+
+def make_room(drafts: Sequence[SiteDraft], max_in_flight: int) -> list[SiteDraft]:
+    """The sites, those that grow through files stretched until all fit into the slots, where that can be."""
+    growing = sum(draft.polls_per_second for draft in drafts if draft.from_files)
+    fixed = sum(draft.polls_per_second for draft in drafts if not draft.from_files)
+    factor = crowding(fixed, growing, max_in_flight)
+    if factor in (1.0, math.inf):
+        return list(drafts)
+    return [replace(draft, crowding=factor) if draft.from_files else draft for draft in drafts]
 
 
 def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
@@ -114,40 +133,44 @@ def _shared(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
 def check_plan(source: Source, drafts: Sequence[SiteDraft], max_in_flight: int) -> Iterator[Problem]:
     """Whether each site keeps its budget, and all together the slots."""
     for draft in drafts:
-        yield from _check_budget(source, draft)
-    needed = slots_needed(sum(draft.count / draft.in_force.total_seconds() for draft in drafts))
+        yield from _check_limit(source, draft)
+        yield from _check_site(source, draft, max_in_flight)
+    needed = slots_needed(sum(draft.polls_per_second for draft in drafts))
     if needed > max_in_flight:
         told = f"{max_in_flight} are too few: the plan needs {needed} at 300 ms an answer"
         yield source.problem(("api", "max_in_flight"), f"{told}; write {needed} or more, or longer intervals")
 
 
-def _check_budget(source: Source, draft: SiteDraft) -> Iterator[Problem]:
+def _check_limit(source: Source, draft: SiteDraft) -> Iterator[Problem]:
     budget = draft.site.requests_per_minute
     if budget > PUBLISHED_LIMIT:
         told = f"{budget} is above the {PUBLISHED_LIMIT} a minute that Wix allows an app instance"
         yield source.problem((*draft.loc, "requests_per_minute"), f"{told}; expect it to refuse", "warning")
+
+
+def _check_site(source: Source, draft: SiteDraft, max_in_flight: int) -> Iterator[Problem]:
+    """What does not fit is an error where the file itself asks for it, and stretched where files do."""
+    loc = (*draft.loc, "interval")
+    budget = draft.site.requests_per_minute
     asked = requests_per_minute(draft.count, draft.interval)
     connections = f"{draft.count} connection{'s' if draft.count > 1 else ''}"
     plan = f"{asked:.6g} requests a minute ({connections} every {format_duration(draft.interval)})"
+    slots = slots_needed(draft.count / draft.interval.total_seconds())
+    in_flight = f"the plan needs {slots} requests in flight at 300 ms an answer, and a site gets {SITE_SLOTS}"
+    fits = f"write interval: {format_duration(fitting_interval(draft.count, budget))} or more"
+    stretched = f"the interval is stretched to {format_duration(draft.in_force)}"
     if requests_per_minute(len(draft.inline), draft.interval) > budget:
-        fits = format_duration(fitting_interval(draft.count, budget))
-        told = f"{plan} are above requests_per_minute ({budget}); write interval: {fits} or more"
-        yield source.problem((*draft.loc, "interval"), told)
+        yield source.problem(loc, f"{plan} are above requests_per_minute ({budget}); {fits}")
+    elif slots_needed(len(draft.inline) / draft.interval.total_seconds()) > SITE_SLOTS:
+        yield source.problem(loc, f"{in_flight}; {fits}")
+    elif draft.crowding > 1.0:
+        told = f"all sites together need more than max_in_flight ({max_in_flight}) at 300 ms an answer"
+        yield source.problem(loc, f"{told}; {stretched}", "warning")
+    elif draft.in_force > draft.interval and slots > SITE_SLOTS:
+        yield source.problem(loc, f"{in_flight}; {stretched}", "warning")
     elif draft.in_force > draft.interval:
         told = f"{plan} are more than requests_per_minute ({budget}) can carry for good"
-        stretched = format_duration(draft.in_force)
-        yield source.problem(
-            (*draft.loc, "interval"), f"{told}; the interval is stretched to {stretched}", "warning"
-        )
+        yield source.problem(loc, f"{told}; {stretched}", "warning")
     elif asked > _NARROW * budget:
         told = f"{plan} are within 10 % of requests_per_minute ({budget})"
-        yield source.problem(
-            (*draft.loc, "interval"), f"{told}; a longer interval leaves room to grow", "warning"
-        )
-    slots = slots_needed(draft.count / draft.in_force.total_seconds())
-    if slots > SITE_SLOTS:
-        fits = format_duration(
-            timedelta(seconds=math.ceil(draft.count * ANSWER_TIME.total_seconds() / SITE_SLOTS))
-        )
-        told = f"the plan needs {slots} requests in flight at 300 ms an answer, and a site gets {SITE_SLOTS}"
-        yield source.problem((*draft.loc, "interval"), f"{told}; write interval: {fits} or more")
+        yield source.problem(loc, f"{told}; a longer interval leaves room to grow", "warning")

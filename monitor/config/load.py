@@ -1,11 +1,12 @@
 """From the file to frozen settings: shape, paths, secrets, checks across it, and every problem at once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites
+from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
 from monitor.config.document import Loc
 from monitor.config.gather import Gatherer, Item
 from monitor.config.model import MonitorFile, Polling, Site
@@ -68,7 +69,7 @@ class _Loading:
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()
-        drafts = self._drafts()
+        drafts = make_room(self._drafts(), api.max_in_flight)
         whole = not self._problems or all(each.severity == "warning" for each in self._problems)
         self._problems += check_sites(self._source, drafts)
         self._problems += check_connections(drafts)
@@ -149,12 +150,14 @@ def _policy(draft: SiteDraft, polling: Polling, expected: frozenset[Status] | No
     site = draft.site
     stale_after = site.stale_after or polling.stale_after
     confirmations = site.not_found_confirmations or polling.not_found_confirmations
+    dead_interval = site.dead_interval or polling.dead_interval or draft.in_force
     return Policy(
         interval=draft.in_force,
         stale_window=stale_after * max(draft.interval, draft.in_force),
         unsettled_interval=site.unsettled_interval or polling.unsettled_interval,
         not_found_confirmations=confirmations,
         expected=expected,
+        dead_every=max(math.ceil(dead_interval / draft.in_force), 1),
     )
 
 

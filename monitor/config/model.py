@@ -83,6 +83,12 @@ class Polling(StrictModel):
         description="The same just after a change and while SYNC_IN_PROGRESS; "
         "no extra polls where it is not below the interval.",
     )
+    dead_interval: Maybe[Interval] = Field(
+        None,
+        description="The same for a connection that has been NOT_FOUND or DISCONNECTED for a day, unless "
+        "that is expected of it; no effect where it is not above the interval.",
+        examples=["1h"],
+    )
     stale_after: float = Field(
         3,
         ge=1,
@@ -203,6 +209,7 @@ class Site(StrictModel):
     )
     interval: Maybe[Interval] = Field(None, description="Overrides polling.interval.")
     unsettled_interval: Maybe[Interval] = Field(None, description="Overrides polling.unsettled_interval.")
+    dead_interval: Maybe[Interval] = Field(None, description="Overrides polling.dead_interval.")
     stale_after: Maybe[float] = Field(
         None, ge=1, le=1000, allow_inf_nan=False, description="Overrides polling.stale_after."
     )

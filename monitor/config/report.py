@@ -3,15 +3,18 @@
 from typing import Final
 
 from monitor.config.settings import Settings, SiteSettings
-from monitor.core.plan import requests_per_minute, slots_needed
+from monitor.core.plan import fitting_interval, requests_per_minute, slots_needed
 from monitor.durations import format_duration
 from monitor.tables import table
 
-_HEAD: Final = ("site", "connections", "interval", "requests/min", "budget", "headroom", "slots")
+_HEAD: Final = ("site", "connections", "interval", "shortest", "requests/min", "budget", "headroom", "slots")
 
 
 def plan_report(settings: Settings) -> str:
-    """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals."""
+    """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals.
+
+    `shortest` is the shortest interval that the site's budget and slots carry.
+    """
     rows = [*(_row(site) for site in settings.sites), _total(settings)]
     return table(_HEAD, rows, right=_HEAD[1:])
 
@@ -21,13 +24,20 @@ def _row(site: SiteSettings) -> tuple[str, ...]:
     if site.interval_in_force > site.interval:
         interval = f"{interval} (asked: {format_duration(site.interval)})"
     asked = _asked(site)
-    return (site.name, str(len(site.connections)), interval, *_budget([site], asked))
+    shortest = fitting_interval(len(site.connections), site.requests_per_minute)
+    return (
+        site.name,
+        str(len(site.connections)),
+        interval,
+        format_duration(shortest),
+        *_budget([site], asked),
+    )
 
 
 def _total(settings: Settings) -> tuple[str, ...]:
     count = sum(len(site.connections) for site in settings.sites)
     asked = sum(_asked(site) for site in settings.sites)
-    row = ("total", str(count), "", *_budget(settings.sites, asked))
+    row = ("total", str(count), "", "", *_budget(settings.sites, asked))
     return (*row[:-1], f"{row[-1]} of {settings.api.max_in_flight}")
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,16 @@ class SecretSource:
 
     file: Path | None = None
     env: str | None = None
+
+    def version(self) -> Hashable:
+        """What changes when the file is replaced, written or allowed to be read; None where there is none."""
+        if self.file is None:
+            return None
+        try:
+            seen = self.file.stat()
+        except OSError:
+            return None
+        return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
     def read(self, environ: Mapping[str, str] = os.environ) -> str:
         """The secret, without white space around it.

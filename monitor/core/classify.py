@@ -1,19 +1,7 @@
-"""Raw answer in, observation out: the one table of what each answer means for us and for the breaker.
+"""Raw answer in, observation out: `Heard` is the one table of what each answer means for us and the breaker.
 
-| answer | observation | counts for the breaker |
-|---|---|---|
-| 200 with a connection object of the asked id | observed | closes it |
-| 404 with Wix's JSON envelope | not found | closes it |
-| 401 | failed `unauthorized` (the client has renewed and retried once by then) | yes |
-| 403 | failed `forbidden`, `premium_required` by its code | yes |
-| 429 | failed `rate_limited` | no |
-| 5xx | failed `server_error` | yes |
-| any other 4xx | failed `rejected` | no |
-| everything else: 3xx, other 2xx, another id, no connection, not JSON | failed `bad_response` | no |
-| no answer: deadline, network, TLS | failed `timeout`, `connect`, `tls` | yes |
-
-Source: "About Errors" of the Wix API documentation. That a gateway's 404 must not declare calendars gone
-is our own caution.
+Sources: "About Errors" of the Wix API documentation; for the token endpoint RFC 6749, 5.2. That a gateway's
+404 must not declare calendars gone is our own caution.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -21,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Final, TypeVar
+
+import msgspec
 
 from monitor.core.model import (
     Answer,
@@ -35,12 +25,13 @@ from monitor.core.model import (
     PollFailed,
     Status,
 )
-from monitor.core.wire import WireConnection, read_connection, read_error
+from monitor.core.wire import WireConnection, read_connection, read_error, read_token_error
 
 VALUE_LIMIT: Final = 100
 """Characters of an unrecognized value that we repeat."""
 
 _DEFAULT_WAIT: Final = timedelta(seconds=60)  # Wix's 429 page: wait a minute, then try again
+_SHORTEST_WAIT: Final = timedelta(seconds=1)
 _LONGEST_WAIT: Final = timedelta(hours=1)  # a server's typo must not blind a site for a year
 _PREMIUM_CODE: Final = "PREMIUM_FEATURE_NOT_ENABLED"
 _FOLDED_TYPES: Final = {"OUTLOOK": CalendarType.MICROSOFT, "OFFICE_365": CalendarType.MICROSOFT}
@@ -53,35 +44,77 @@ E = TypeVar("E", Status, ErrorReason, CalendarType)
 class BreakerEffect(Enum):
     """What an observation means for its site's breaker."""
 
-    CLOSES = "closes"
+    CLOSES = "closes it"
     COUNTS = "counts"
-    NEUTRAL = "neutral"
+    OPENS = "opens it at once"
+    NEUTRAL = "nothing"
 
 
-BREAKER: Final[dict[FailureReason, BreakerEffect]] = {
-    FailureReason.UNAUTHORIZED: BreakerEffect.COUNTS,
-    FailureReason.FORBIDDEN: BreakerEffect.COUNTS,
-    FailureReason.PREMIUM_REQUIRED: BreakerEffect.COUNTS,
-    FailureReason.RATE_LIMITED: BreakerEffect.NEUTRAL,
-    FailureReason.SERVER_ERROR: BreakerEffect.COUNTS,
-    FailureReason.TIMEOUT: BreakerEffect.COUNTS,
-    FailureReason.CONNECT: BreakerEffect.COUNTS,
-    FailureReason.TLS: BreakerEffect.COUNTS,
-    FailureReason.BAD_RESPONSE: BreakerEffect.NEUTRAL,
-    FailureReason.REJECTED: BreakerEffect.NEUTRAL,
+class Heard(Enum):
+    """What can come of asking: in words, the failure that it is (None: a success), and what the breaker does.
+
+    The first row that fits counts. `monitor/wix/README.md` shows this table to operators.
+    """
+
+    CONNECTION = "200 with a connection object of the asked id", None, BreakerEffect.CLOSES
+    NO_SUCH_CONNECTION = "404 with Wix's JSON envelope", None, BreakerEffect.CLOSES
+    CREDENTIAL_REFUSED = (
+        "400, 401 or 403 of the token endpoint, or a secret that cannot be read",
+        FailureReason.UNAUTHORIZED,
+        BreakerEffect.OPENS,
+    )
+    UNAUTHORIZED = (
+        "401, after one renewal of the token and one retry",
+        FailureReason.UNAUTHORIZED,
+        BreakerEffect.COUNTS,
+    )
+    PREMIUM_REQUIRED = (
+        "403 with the code PREMIUM_FEATURE_NOT_ENABLED",
+        FailureReason.PREMIUM_REQUIRED,
+        BreakerEffect.COUNTS,
+    )
+    FORBIDDEN = "any other 403", FailureReason.FORBIDDEN, BreakerEffect.COUNTS
+    RATE_LIMITED = "429", FailureReason.RATE_LIMITED, BreakerEffect.NEUTRAL
+    GATEWAY_404 = "404 without the envelope", FailureReason.BAD_RESPONSE, BreakerEffect.NEUTRAL
+    REJECTED = "any other 4xx", FailureReason.REJECTED, BreakerEffect.NEUTRAL
+    SERVER_ERROR = "5xx", FailureReason.SERVER_ERROR, BreakerEffect.COUNTS
+    TIMEOUT = "no whole answer before the deadline", FailureReason.TIMEOUT, BreakerEffect.COUNTS
+    CONNECT = (
+        "no way through: DNS, refused, reset, cut off, unreachable",
+        FailureReason.CONNECT,
+        BreakerEffect.COUNTS,
+    )
+    TLS = "no TLS: expired, untrusted, wrong name", FailureReason.TLS, BreakerEffect.COUNTS
+    BAD_RESPONSE = (
+        "anything else: 3xx, another 2xx, another id, no connection in it, not JSON, too large",
+        FailureReason.BAD_RESPONSE,
+        BreakerEffect.NEUTRAL,
+    )
+
+    def __init__(self, answer: str, reason: FailureReason | None, breaker: BreakerEffect) -> None:
+        self.answer = answer
+        self.reason = reason
+        self.breaker = breaker
+
+
+_EFFECTS: Final = {row.reason: row.breaker for row in Heard if row.breaker is not BreakerEffect.OPENS}
+_BY_STATUS: Final[dict[int, Heard]] = {
+    HTTPStatus.UNAUTHORIZED: Heard.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: Heard.FORBIDDEN,
+    HTTPStatus.NOT_FOUND: Heard.GATEWAY_404,
+    HTTPStatus.TOO_MANY_REQUESTS: Heard.RATE_LIMITED,
 }
-
-_BY_STATUS: Final[dict[int, FailureReason]] = {
-    HTTPStatus.UNAUTHORIZED: FailureReason.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN: FailureReason.FORBIDDEN,
-    HTTPStatus.TOO_MANY_REQUESTS: FailureReason.RATE_LIMITED,
-}
-_BY_CLASS: Final[dict[int, FailureReason]] = {4: FailureReason.REJECTED, 5: FailureReason.SERVER_ERROR}
+_BY_CLASS: Final = {4: Heard.REJECTED, 5: Heard.SERVER_ERROR}
+_CREDENTIAL_REFUSED: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def breaker_effect(observation: Observation) -> BreakerEffect:
-    """What this observation means for its site's breaker."""
-    return BREAKER[observation.reason] if isinstance(observation, PollFailed) else BreakerEffect.CLOSES
+    """What this observation means for its site's breaker; a request that failed counts once."""
+    if not isinstance(observation, PollFailed):
+        return BreakerEffect.CLOSES
+    if observation.refused:
+        return BreakerEffect.OPENS
+    return BreakerEffect.NEUTRAL if observation.shared else _EFFECTS[observation.reason]
 
 
 def classify(answer: Answer | NoAnswer, connection_id: str, wall: datetime) -> Observation:
@@ -90,51 +123,66 @@ def classify(answer: Answer | NoAnswer, connection_id: str, wall: datetime) -> O
         return PollFailed(answer.reason, answer.detail, answer.http_status, answer.request_id)
     if answer.http_status == HTTPStatus.OK:
         return _read_200(answer, connection_id)
-    if answer.http_status == HTTPStatus.NOT_FOUND:
-        if read_error(answer.body) is not None:
-            return NotFound(answer.request_id)
-        return _failed(answer, FailureReason.BAD_RESPONSE, "a 404 without Wix's error envelope")
-    return classify_refusal(answer, wall)
+    if answer.http_status == HTTPStatus.NOT_FOUND and read_error(answer.body) is not None:
+        return NotFound(answer.request_id)
+    return _classify_failure(answer, wall)
 
 
 def classify_refusal(answer: Answer, wall: datetime) -> PollFailed:
-    """Name the failure in an answer that is neither a 200 nor a 404; the token endpoint's too."""
+    """Say why the token endpoint gave no token: 400, 401 and 403 refuse the credential itself."""
+    code = read_token_error(answer.body)
+    if answer.http_status not in _CREDENTIAL_REFUSED:
+        detail = f"token: {code or 'none given'}"
+        return msgspec.structs.replace(_classify_failure(answer, wall), detail=detail)
+    return msgspec.structs.replace(
+        _failed(answer, Heard.CREDENTIAL_REFUSED, f"token: {code or 'refused'}"), refused=True
+    )
+
+
+def _classify_failure(answer: Answer, wall: datetime) -> PollFailed:
     error = read_error(answer.body)
     code = error.code if error is not None else ""
-    by_class = _BY_CLASS.get(answer.http_status // 100, FailureReason.BAD_RESPONSE)
-    reason = _BY_STATUS.get(answer.http_status, by_class)
-    if reason is FailureReason.FORBIDDEN and code == _PREMIUM_CODE:
-        reason = FailureReason.PREMIUM_REQUIRED
-    wait = read_retry_after(answer.retry_after, wall) if reason is FailureReason.RATE_LIMITED else None
-    return _failed(answer, reason, code, wait)
+    by_class = _BY_CLASS.get(answer.http_status // 100, Heard.BAD_RESPONSE)
+    row = _BY_STATUS.get(answer.http_status, by_class)
+    if row is Heard.GATEWAY_404 and error is not None:  # the token endpoint's: it knows no connections
+        row = Heard.REJECTED
+    elif row is Heard.GATEWAY_404:
+        return _failed(answer, row, "a 404 without Wix's error envelope")
+    if row is Heard.FORBIDDEN and code == _PREMIUM_CODE:
+        row = Heard.PREMIUM_REQUIRED
+    wait = read_retry_after(answer.retry_after, wall) if row is Heard.RATE_LIMITED else None
+    return _failed(answer, row, code, wait)
 
 
 def read_retry_after(text: str, wall: datetime) -> timedelta:
-    """Read a Retry-After in either form (RFC 9110, 10.2.3): seconds or a date; 60 s where it is neither."""
-    text = text.strip()
+    """Read a Retry-After in either form (RFC 9110, 10.2.3): seconds or a date; 60 s where it is neither.
+
+    From a second to an hour, whatever it says: `0` would bring the next 429 at once.
+    """
+    return min(max(_read_wait(text.strip(), wall), _SHORTEST_WAIT), _LONGEST_WAIT)
+
+
+def _read_wait(text: str, wall: datetime) -> timedelta:
     if text.isascii() and text.isdigit():
-        seconds = int(text.lstrip("0")[:9] or "0")
-        return min(timedelta(seconds=seconds), _LONGEST_WAIT)
+        return timedelta(seconds=int(text.lstrip("0")[:9] or "0"))
     try:
         until = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # the second for a year that no clock can hold
         return _DEFAULT_WAIT
-    until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-    return min(max(until - wall, timedelta()), _LONGEST_WAIT)
+    return (until if until.tzinfo is not None else until.replace(tzinfo=UTC)) - wall
 
 
-def _failed(
-    answer: Answer, reason: FailureReason, detail: str = "", retry_after: timedelta | None = None
-) -> PollFailed:
-    return PollFailed(reason, detail, answer.http_status, answer.request_id, retry_after)
+def _failed(answer: Answer, row: Heard, detail: str = "", retry_after: timedelta | None = None) -> PollFailed:
+    assert row.reason is not None, row  # noqa: S101  a success is no failure
+    return PollFailed(row.reason, detail, answer.http_status, answer.request_id, retry_after)
 
 
 def _read_200(answer: Answer, connection_id: str) -> Observation:
     found = read_connection(answer.body)
     if found is None:
-        return _failed(answer, FailureReason.BAD_RESPONSE, "no JSON with a connection in it")
+        return _failed(answer, Heard.BAD_RESPONSE, "no JSON with a connection in it")
     if found.id != connection_id:  # a mixed-up answer must never be booked to the wrong calendar
-        return _failed(answer, FailureReason.BAD_RESPONSE, "a connection of another id")
+        return _failed(answer, Heard.BAD_RESPONSE, "a connection of another id")
     return _observed(found)
 
 

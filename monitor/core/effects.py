@@ -148,6 +148,7 @@ class SiteDown(Effect, frozen=True, kw_only=True, gc=False):
     http_status: int | None
     request_id: str
     since: datetime
+    next_trial_at: datetime
     connections: int
 
     @property
@@ -157,17 +158,19 @@ class SiteDown(Effect, frozen=True, kw_only=True, gc=False):
 
 
 class SiteUp(Effect, frozen=True, kw_only=True, gc=False):
-    """Wix answers again for this site: its breaker closed."""
+    """Wix answers again for this site: its breaker closed. Reason, status and id are those it was down by."""
 
     event = "site_up"
     reason: FailureReason
+    http_status: int | None
+    request_id: str
     since: datetime
     duration: timedelta
     connections: int
 
 
 class RateLimited(Effect, frozen=True, kw_only=True, gc=False):
-    """Wix told the site to wait."""
+    """Wix told the site to wait: the first 429 of a row."""
 
     event = "rate_limited"
     wait: timedelta
@@ -177,3 +180,17 @@ class RateLimited(Effect, frozen=True, kw_only=True, gc=False):
     def level(self) -> Level:
         """Somebody spends this site's quota: we, or another tool with the same credential."""
         return "warning"
+
+
+class RateLimitLifted(Effect, frozen=True, kw_only=True, gc=False):
+    """The first success after a row of 429s, which began at `since`."""
+
+    event = "rate_limit_lifted"
+    since: datetime
+    duration: timedelta
+
+
+class SecretReplaced(Effect, frozen=True, kw_only=True, gc=False):
+    """The file of the site's secret has changed; the new one is used from now on."""
+
+    event = "secret_replaced"

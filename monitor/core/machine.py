@@ -16,8 +16,8 @@ The trigger of the first is what the poll told, compared with what we knew:
 
 Conflicts and who wins: a failed poll never changes what we know, and leaves a row of not-founds as it
 is (it told nothing about it). An unconfirmed not-found is neither success nor failure: it ends no row of
-failures and does not make the state fresh. While the site is down its own line tells the story, and rows
-of failures go untold; one that outlives the outage is told at its next failure.
+failures and does not make the state fresh. While the site is down or told to wait, its own line tells the
+story, and rows of failures go untold; one that outlives the outage is told at its next failure.
 
 What this file may not know: clocks, requests, retries, the breaker, other connections.
 """
@@ -43,6 +43,7 @@ from monitor.core.model import (
     Connection,
     ConnectionState,
     Direction,
+    FailureReason,
     FailureRow,
     NotFound,
     Observation,
@@ -69,7 +70,7 @@ class Trigger(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How the poll itself went; `muted` is a failure while the site is down."""
+    """How the poll itself went; `muted` is a failure that its site's own line tells: down, or a 429."""
 
     SUCCEEDED = "succeeded"
     UNCONFIRMED = "unconfirmed"
@@ -149,7 +150,8 @@ def transition_id(connection: Connection, ordinal: int, observed_at: datetime) -
 def _failed(
     connection: Connection, state: ConnectionState, failure: PollFailed, now: datetime, *, site_up: bool
 ) -> Step:
-    row, announced = ASKING[state.failure_row, Outcome.FAILED if site_up else Outcome.MUTED]
+    muted = not site_up or failure.reason is FailureReason.RATE_LIMITED
+    row, announced = ASKING[state.failure_row, Outcome.MUTED if muted else Outcome.FAILED]
     after = msgspec.structs.replace(
         state,
         last_poll_at=now,
@@ -227,7 +229,7 @@ def _transition(
     assert before.status is not None  # noqa: S101  the table lets only a seen connection change
     since = before.status_since or now
     last = before.last_success_at or now
-    late = now - last > _LATE_INTERVALS * connection.policy.interval
+    late = now - last > _LATE_INTERVALS * before.interval(connection.policy, now)
     return Transition(
         site=connection.site,
         connection=connection.name,

@@ -72,6 +72,12 @@ class FailureReason(StrEnum):
     REJECTED = "rejected"
 
 
+DEAD: Final = frozenset({Status.NOT_FOUND, Status.DISCONNECTED})
+"""What a connection hardly comes back from: reconnecting a calendar makes a new id."""
+
+DEAD_AFTER: Final = timedelta(days=1)
+"""How long it must have been so until it may be asked less often."""
+
 HEALTHY_BY_DEFAULT: Final = frozenset({Status.SYNCED, Status.SYNC_IN_PROGRESS, Status.CONNECTED})
 
 
@@ -115,7 +121,11 @@ class NotFound(msgspec.Struct, frozen=True, gc=False):
 
 
 class PollFailed(msgspec.Struct, frozen=True, gc=False):
-    """We could not ask. `refused`: the token endpoint itself turned our credential down."""
+    """We could not ask.
+
+    `refused`: the token endpoint itself turned our credential down. `shared`: the request that failed was
+    another poll's, for which this one waited too.
+    """
 
     reason: FailureReason
     detail: str = ""
@@ -123,19 +133,30 @@ class PollFailed(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
     retry_after: timedelta | None = None
     refused: bool = False
+    shared: bool = False
 
 
 Observation = Observed | NotFound | PollFailed
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
-    """How a connection is judged. `interval` is the one in force; `expected` None means the default."""
+    """How a connection is polled and judged. `expected` None means the default.
+
+    `interval` is the site's interval in force; a connection long dead is polled each `dead_every`-th time.
+    """
 
     interval: timedelta
     stale_window: timedelta
     unsettled_interval: timedelta
     not_found_confirmations: int = 2
     expected: frozenset[Status] | None = None
+    dead_every: int = 1
+
+    def every(self, status: str | None, since: datetime | None, now: datetime) -> int:
+        """At each how many-th interval a connection is polled that has had its status since then."""
+        if status not in DEAD or since is None or now - since < DEAD_AFTER or status in (self.expected or ()):
+            return 1
+        return self.dead_every
 
 
 class Connection(msgspec.Struct, frozen=True, gc=False):
@@ -185,9 +206,24 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             return not self.export_enabled
         return self.status in HEALTHY_BY_DEFAULT
 
+    def every(self, policy: Policy, now: datetime) -> int:
+        """At each how many-th interval the connection is polled."""
+        return policy.every(self.status, self.status_since, now)
+
+    def interval(self, policy: Policy, now: datetime) -> timedelta:
+        """The interval in force for this connection."""
+        return policy.interval * self.every(policy, now)
+
     def is_stale(self, policy: Policy, now: datetime) -> bool:
         """Whether our knowledge is too old to pass for the present."""
-        return now - (self.last_success_at or self.watched_since) > policy.stale_window
+        return now - (self.last_success_at or self.watched_since) > self._stale_window(policy, now)
+
+    def is_its_turn(self, policy: Policy, now: datetime) -> bool:
+        """Whether this interval's poll is to be made: always, but for a connection long dead."""
+        every = self.every(policy, now)
+        if every == 1 or self.last_poll_at is None:
+            return True
+        return now - self.last_poll_at > policy.interval * (every - 0.5)
 
     def is_unsettled(self, policy: Policy, now: datetime) -> bool:
         """Whether a sooner look is worth a request: just changed, syncing, or a 404 to confirm."""
@@ -205,4 +241,8 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Time seen unhealthy up to now; blind time past the stale window is not counted as seen."""
         if self.last_success_at is None or self.is_healthy(policy):
             return self.unhealthy_for
-        return self.unhealthy_for + min(max(now - self.last_success_at, timedelta()), policy.stale_window)
+        seen = max(now - self.last_success_at, timedelta())
+        return self.unhealthy_for + min(seen, self._stale_window(policy, now))
+
+    def _stale_window(self, policy: Policy, now: datetime) -> timedelta:
+        return policy.stale_window * self.every(policy, now)

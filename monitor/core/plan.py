@@ -48,15 +48,29 @@ def requests_per_minute(count: int, interval: timedelta) -> float:
 
 
 def fitting_interval(count: int, budget: int) -> timedelta:
-    """The shortest interval, in whole seconds, at which the budget carries `count` connections for good."""
-    return max(math.ceil(count * 60 / (budget * _LASTING_PART)), 1) * _SECOND
+    """The shortest interval, in whole seconds, at which budget and slots of a site carry it for good."""
+    by_budget = count * 60 / (budget * _LASTING_PART)
+    by_slots = count * ANSWER_TIME.total_seconds() / SITE_SLOTS
+    return max(math.ceil(max(by_budget, by_slots)), 1) * _SECOND
 
 
 def interval_in_force(count: int, budget: int, interval: timedelta) -> timedelta:
-    """The configured interval, or the longer one that the budget asks for: nobody is left unwatched."""
-    if requests_per_minute(count, interval) <= budget * _LASTING_PART:
+    """The configured interval, or the longer one that budget and slots ask for: nobody is left unwatched."""
+    fits = requests_per_minute(count, interval) <= budget * _LASTING_PART
+    if fits and slots_needed(count / interval.total_seconds()) <= SITE_SLOTS:
         return interval
     return max(fitting_interval(count, budget), interval)
+
+
+def crowding(fixed: float, growing: float, max_in_flight: int) -> float:
+    """By how much sites that ask for `growing` polls a second must slow down beside the `fixed` ones.
+
+    1 where all fit into the slots at ANSWER_TIME; infinite where the fixed ones leave no room at all.
+    """
+    room = max_in_flight / ANSWER_TIME.total_seconds() - fixed
+    if growing <= room:
+        return 1.0
+    return growing / room if room > 0 else math.inf
 
 
 def slots_needed(polls_per_second: float) -> int:

@@ -8,6 +8,8 @@
 | down | success | up; the polls go on in phase |
 | down | the trial failed | down; the back-off doubles, up to 5 minutes; a new reason is told |
 | either | 429 | nothing is sent before the wait is over; a rate-limited site is up |
+| either | success, after a row of 429s | the row ends, and its end is told |
+| down, refused | (its secret was replaced) | the back-off begins anew, with a trial at once |
 
 A failure that is neutral for the breaker (see `monitor.core.classify`) neither counts nor ends a row.
 """
@@ -18,11 +20,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from monitor.core.classify import BreakerEffect, breaker_effect
-from monitor.core.effects import Effect, RateLimited, SiteDown, SiteUp
+from monitor.core.effects import Effect, RateLimited, RateLimitLifted, SiteDown, SiteUp
 from monitor.core.model import FailureReason, Observation, PollFailed
 
 JITTER: Final = 0.2
 """A back-off is spread by this part of itself, so that many sites do not come back in step."""
+
+REFUSALS: Final = (FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN, FailureReason.PREMIUM_REQUIRED)
+"""Why a site is down where its credential may be to blame."""
 
 _SHORTEST_BACKOFF: Final = timedelta(seconds=1)
 _LONGEST_BACKOFF: Final = timedelta(minutes=5)
@@ -38,21 +43,27 @@ class Site(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outage(msgspec.Struct, frozen=True, gc=False):
-    """Why and since when a site is down, and when it is tried next."""
+    """Why and since when a site is down, by which answer, and when it is tried next."""
 
     since: datetime
     reason: FailureReason
+    http_status: int | None
+    request_id: str
     backoff: timedelta
     trial_at: datetime
 
 
 class SiteState(msgspec.Struct, frozen=True, gc=False):
-    """All we know of a site's willingness to answer. `answered`: some HTTP answer came, ever."""
+    """All we know of a site's willingness to answer. `answered`: some HTTP answer came, ever.
+
+    `limited_since`: when a row of 429s began that no success has ended yet.
+    """
 
     answered: bool = False
     failures_in_a_row: int = 0
     outage: Outage | None = None
     wait_until: datetime | None = None
+    limited_since: datetime | None = None
 
     def may_ask(self, now: datetime) -> bool:
         """Whether an ordinary poll may be sent."""
@@ -84,9 +95,17 @@ def advance_site(
         step = SiteStep(state)
     if state.outage is not None:
         return _still_down(site, step, state.outage, observation, now, jitter) if trial else step
-    if not _counts(observation):
+    if breaker_effect(observation) is BreakerEffect.NEUTRAL:
         return step
     return _counted(site, state, observation, now, jitter)
+
+
+def try_at_once(site: Site, state: SiteState, now: datetime) -> SiteState:
+    """What stood between the site and us may have been mended: try it now, and from the first back-off on."""
+    if state.outage is None:
+        return state
+    outage = msgspec.structs.replace(state.outage, backoff=_first_backoff(site), trial_at=now)
+    return msgspec.structs.replace(state, outage=outage)
 
 
 def _was_answered(observation: Observation) -> bool:
@@ -94,67 +113,89 @@ def _was_answered(observation: Observation) -> bool:
 
 
 def _succeeded(site: Site, state: SiteState, now: datetime) -> SiteStep:
-    if state.outage is None:
-        return SiteStep(
-            msgspec.structs.replace(state, failures_in_a_row=0) if state.failures_in_a_row else state
-        )
-    up = SiteUp(
-        site=site.name,
-        reason=state.outage.reason,
-        since=state.outage.since,
-        duration=now - state.outage.since,
-        connections=site.connections,
-    )
-    return SiteStep(msgspec.structs.replace(state, failures_in_a_row=0, outage=None), (up,))
+    told: list[Effect] = []
+    if state.outage is not None:
+        told.append(_up(site, state.outage, now))
+    limited = state.limited_since
+    if limited is not None and not state.must_wait(now):  # else it was asked before the 429
+        told.append(RateLimitLifted(site=site.name, since=limited, duration=now - limited))
+        limited = None
+    if not told and not state.failures_in_a_row:
+        return SiteStep(state)
+    after = msgspec.structs.replace(state, failures_in_a_row=0, outage=None, limited_since=limited)
+    return SiteStep(after, tuple(told))
 
 
 def _told_to_wait(
     site: Site, state: SiteState, failure: PollFailed, wait: timedelta, now: datetime
 ) -> SiteStep:
-    running = state.must_wait(now)
     until = max(now + wait, state.wait_until or now)
-    after = msgspec.structs.replace(state, wait_until=until)
-    told = () if running else (RateLimited(site=site.name, wait=wait, request_id=failure.request_id),)
-    return SiteStep(after, told)
+    since = state.limited_since or now
+    after = msgspec.structs.replace(state, wait_until=until, limited_since=since)
+    if state.limited_since is not None:
+        return SiteStep(after)
+    return SiteStep(after, (RateLimited(site=site.name, wait=wait, request_id=failure.request_id),))
 
 
 def _still_down(
     site: Site, step: SiteStep, outage: Outage, failure: PollFailed, now: datetime, jitter: float
 ) -> SiteStep:
     backoff = min(outage.backoff * 2, _LONGEST_BACKOFF)
-    told: tuple[Effect, ...] = ()
-    if (
-        _counts(failure) and failure.reason is not outage.reason
-    ):  # it was the network, now it is the credential
-        outage = msgspec.structs.replace(outage, reason=failure.reason)
-        told = (_down(site, failure, outage.since),)
     outage = msgspec.structs.replace(outage, backoff=backoff, trial_at=now + _spread(backoff, jitter))
+    told: tuple[Effect, ...] = ()
+    if breaker_effect(failure) is not BreakerEffect.NEUTRAL and failure.reason is not outage.reason:
+        # it was the network, now it is the credential
+        outage = msgspec.structs.replace(
+            outage, reason=failure.reason, http_status=failure.http_status, request_id=failure.request_id
+        )
+        told = (_down(site, outage, failure.detail),)
     return SiteStep(msgspec.structs.replace(step.state, outage=outage), step.effects + told)
 
 
 def _counted(site: Site, state: SiteState, failure: PollFailed, now: datetime, jitter: float) -> SiteStep:
     state = msgspec.structs.replace(state, failures_in_a_row=state.failures_in_a_row + 1)
-    if state.failures_in_a_row < site.breaker_failures and not failure.refused:
+    opens = breaker_effect(failure) is BreakerEffect.OPENS
+    if state.failures_in_a_row < site.breaker_failures and not opens:
         return SiteStep(state)
-    backoff = min(max(site.interval, _SHORTEST_BACKOFF), _LONGEST_BACKOFF)
-    outage = Outage(now, failure.reason, backoff, now + _spread(backoff, jitter))
-    return SiteStep(msgspec.structs.replace(state, outage=outage), (_down(site, failure, now),))
-
-
-def _counts(failure: PollFailed) -> bool:
-    return failure.refused or breaker_effect(failure) is BreakerEffect.COUNTS
-
-
-def _down(site: Site, failure: PollFailed, since: datetime) -> SiteDown:
-    return SiteDown(
-        site=site.name,
+    backoff = _first_backoff(site)
+    outage = Outage(
+        since=now,
         reason=failure.reason,
-        detail=failure.detail,
         http_status=failure.http_status,
         request_id=failure.request_id,
-        since=since,
+        backoff=backoff,
+        trial_at=now + _spread(backoff, jitter),
+    )
+    return SiteStep(msgspec.structs.replace(state, outage=outage), (_down(site, outage, failure.detail),))
+
+
+def _down(site: Site, outage: Outage, detail: str) -> SiteDown:
+    return SiteDown(
+        site=site.name,
+        reason=outage.reason,
+        detail=detail,
+        http_status=outage.http_status,
+        request_id=outage.request_id,
+        since=outage.since,
+        next_trial_at=outage.trial_at,
         connections=site.connections,
     )
+
+
+def _up(site: Site, outage: Outage, now: datetime) -> SiteUp:
+    return SiteUp(
+        site=site.name,
+        reason=outage.reason,
+        http_status=outage.http_status,
+        request_id=outage.request_id,
+        since=outage.since,
+        duration=now - outage.since,
+        connections=site.connections,
+    )
+
+
+def _first_backoff(site: Site) -> timedelta:
+    return min(max(site.interval, _SHORTEST_BACKOFF), _LONGEST_BACKOFF)
 
 
 def _spread(backoff: timedelta, jitter: float) -> timedelta:

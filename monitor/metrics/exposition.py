@@ -189,7 +189,7 @@ CONNECTION_TABLE: Final[Table[Watched]] = {
         seen, seen.state.last_success_at
     ),
     "wix_calendar_connection_poll_interval_seconds": lambda seen: _alone(
-        seen.connection.policy.interval.total_seconds()
+        seen.state.interval(seen.connection.policy, seen.scrape.now).total_seconds()
     ),
 }
 

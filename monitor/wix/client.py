@@ -8,6 +8,7 @@ import math
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import quote
@@ -20,8 +21,9 @@ from monitor import __version__
 from monitor.clock import Clock
 from monitor.config import ApiKeyCredential, ApiSettings, OAuthCredential
 from monitor.core.classify import classify
-from monitor.core.model import Answer, FailureReason, NoAnswer, Observation, PollFailed
-from monitor.errors import WithheldError
+from monitor.core.model import Answer, NoAnswer, Observation, PollFailed
+from monitor.core.site import REFUSALS
+from monitor.errors import OutdatedError, WithheldError
 from monitor.wix.credentials import ApiKey, Credential, Headers, OAuth
 from monitor.wix.network import CutOffError, StaleConnection, Way, explain, only_once, read, watch_reuse
 from monitor.wix.pace import Pace
@@ -29,7 +31,6 @@ from monitor.wix.pace import Pace
 CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path, not a secret
 
-_REFUSED: Final = (FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN, FailureReason.PREMIUM_REQUIRED)
 _KEEP_ALIVE: Final = 90.0  # seconds: above the usual interval, so that a lone connection's socket survives it
 
 
@@ -125,6 +126,15 @@ class Api:
         return f"http://{found}" if found and "://" not in found else found
 
 
+def _nothing() -> None:
+    """The retry of a poll that has started already."""
+
+
+def _always() -> bool:
+    """A request that nothing outdates."""
+    return True
+
+
 class WixClient:
     """One site's way to Wix: its credential and its pace over the shared session."""
 
@@ -155,39 +165,59 @@ class WixClient:
         """
         self.pace.check(trial=trial)
         outage = self.pace.state.outage
-        if trial and outage is not None and outage.reason in _REFUSED:
-            await self._credential.forget()
-        headers = await self._credential.headers()
-        if isinstance(headers, PollFailed):
-            return headers
-        path = CONNECTION_PATH + _segment(connection_id)
-        observation = await self._get(path, connection_id, headers, on_started, trial=trial)
-        if not isinstance(observation, PollFailed) or observation.http_status != HTTPStatus.UNAUTHORIZED:
+        if trial and outage is not None and outage.reason in REFUSALS:
+            self._credential.forget()
+        used, observation = await self._ask(connection_id, on_started, trial=trial)
+        refused = isinstance(observation, PollFailed) and observation.http_status == HTTPStatus.UNAUTHORIZED
+        if used is None or not refused:
             return observation
-        await self._credential.renew(headers)
+        self._credential.renew(used)
         try:
             self.pace.check(trial=trial)
-            headers = await self._credential.headers()
-            if isinstance(headers, PollFailed):
-                return headers
-            return await self._get(path, connection_id, headers, _nothing, trial=trial)
+            _, again = await self._ask(connection_id, _nothing, trial=trial)
         except WithheldError:  # asked to wait in between: the 401 stands
             return observation
+        return again
+
+    def take_new_secret(self) -> bool:
+        """Whether the secret was replaced since the last time; from now on the new one is used."""
+        if not self._credential.take_new_secret():
+            return False
+        self.pace.credential_replaced()
+        return True
 
     async def close(self) -> None:
         """End what the credential has under way."""
         await self._credential.close()
 
+    async def _ask(
+        self, connection_id: str, on_started: Callable[[], None], *, trial: bool
+    ) -> tuple[Headers | None, Observation]:
+        """One answer and the headers that earned it; None where the credential gave none."""
+        for last in (
+            False,
+            False,
+            True,
+        ):  # a token that ends faster than the budget comes is sent all the same
+            headers = await self._credential.headers()
+            if isinstance(headers, PollFailed):
+                return None, headers
+            fit = _always if last else partial(self._credential.holds, headers)
+            with suppress(OutdatedError):
+                return headers, await self._get(connection_id, headers, on_started, fit, trial=trial)
+        raise AssertionError("the last one is always fit")
+
     async def _get(
         self,
-        path: str,
         connection_id: str,
         headers: Headers,
         on_started: Callable[[], None],
+        fit: Callable[[], bool],
         *,
         trial: bool,
     ) -> Observation:
-        answer = await self._send("GET", path, headers, on_started=on_started, trial=trial)
+        path = CONNECTION_PATH + _segment(connection_id)
+        answer = await self._send("GET", path, headers, on_started=on_started, trial=trial, fit=fit)
         observation = classify(answer, connection_id, self._clock.wall(self._clock.now()))
         if isinstance(observation, PollFailed):
             self.pace.failed(observation.reason)
@@ -205,9 +235,10 @@ class WixClient:
         *,
         on_started: Callable[[], None],
         trial: bool,
+        fit: Callable[[], bool] = _always,
     ) -> Answer | NoAnswer:
         """Ask at our pace; once more where a connection kept from earlier turns out to be closed."""
-        async with self.pace.request(trial=trial):
+        async with self.pace.request(trial=trial, fit=fit):
             on_started()
             answer = await self._api.send(method, path, headers, body)
         if isinstance(answer, StaleConnection):
@@ -222,7 +253,3 @@ def _segment(connection_id: str) -> str:
     """One path segment, whatever the id; a `.` or `..` left as it is would be a step in the path."""
     dots = connection_id in (".", "..")
     return connection_id.replace(".", "%2E") if dots else quote(connection_id, safe="")
-
-
-def _nothing() -> None:
-    """The retry of a poll that has started already."""

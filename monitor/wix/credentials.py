@@ -1,7 +1,7 @@
 """Who we are to Wix: an API key, or an access token that OAuth client credentials earn.
 
-The token goes into `Authorization` raw, as Wix's documentation has it. A secret is read from its file anew
-whenever a token is asked for or a key is refused, so that a rotated file takes effect by itself.
+The token goes into `Authorization` raw, as Wix's documentation has it. A secret's file is read anew once it
+has changed, so that a rotated one takes effect by itself; one that cannot be read then is looked at again.
 Sources: "Create Access Token" and "REST API Authentication" of the Wix API documentation.
 """
 
@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from monitor.clock import Clock
 from monitor.config import ApiKeyCredential, OAuthCredential, SecretSource
 from monitor.core.classify import classify_refusal
 from monitor.core.model import Answer, FailureReason, NoAnswer, PollFailed
-from monitor.core.wire import WireToken, read_token, read_token_error
+from monitor.core.wire import WireToken, read_token
 
 Headers = Mapping[str, str]
 
@@ -29,12 +31,14 @@ class SecretHeaders(dict[str, str]):
 
 AskToken = Callable[[Mapping[str, str]], Awaitable[Answer | NoAnswer]]
 
+_SHORTEST_MARGIN: Final = timedelta(seconds=75)  # a poll may wait a minute for its budget, token in hand
 _LONGEST_MARGIN: Final = timedelta(minutes=10)
 _MARGIN_PART: Final = 0.1
 _TRUSTED_FOR: Final = timedelta(seconds=30)
 """A token that a 401 earned is not replaced for this long: a storm of 401s is no storm of renewals."""
 
-_REFUSALS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_RETRY_AFTER: Final = timedelta(seconds=30)
+"""After a renewal has failed, the old token is used for this long before the next is tried."""
 
 
 class Credential(Protocol):
@@ -43,21 +47,51 @@ class Credential(Protocol):
     async def headers(self) -> Headers | PollFailed:
         """The headers to send now, or why there are none."""
 
-    async def renew(self, used: Headers) -> None:
+    def holds(self, headers: Headers) -> bool:
+        """Whether these are still the headers to send."""
+
+    def renew(self, used: Headers) -> None:
         """The headers `used` were refused: have better ones next time, if there are any."""
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Drop what could be wrong about it: the breaker's trial after a refusal starts afresh."""
+
+    def take_new_secret(self) -> bool:
+        """Whether the secret's file has changed since the last time; it is used from now on then."""
 
     async def close(self) -> None:
         """End what is under way."""
+
+
+class _Secret:
+    """A secret where it is kept."""
+
+    def __init__(self, source: SecretSource) -> None:
+        self._source = source
+        self._version = source.version()
+
+    def read(self) -> str | PollFailed:
+        """The secret as it is now."""
+        try:
+            return self._source.read()
+        except (OSError, ValueError) as error:
+            return PollFailed(FailureReason.UNAUTHORIZED, str(error), refused=True)
+
+    def has_changed(self) -> bool:
+        """Whether there is another file since the last time, and it can be read: not while it is written."""
+        version = self._source.version()
+        if version in (None, self._version) or isinstance(self.read(), PollFailed):
+            return False
+        self._version = version
+        return True
 
 
 class ApiKey:
     """A site-level API key: sent raw, with the site's id."""
 
     def __init__(self, settings: ApiKeyCredential, hide: Callable[[str], None]) -> None:
-        self._settings = settings
+        self._site_id = settings.site_id
+        self._secret = _Secret(settings.api_key)
         self._hide = hide
         self._headers: Headers | PollFailed | None = None
 
@@ -67,29 +101,41 @@ class ApiKey:
             self._headers = self._read()
         return self._headers
 
-    async def renew(self, used: Headers) -> None:
+    def holds(self, headers: Headers) -> bool:
+        """Whether the key is still this one."""
+        return headers is self._headers
+
+    def renew(self, used: Headers) -> None:
         """Read the file again: it may hold a new key by now."""
         if used is self._headers:
             self._headers = None
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Read the file again at the next use."""
         self._headers = None
+
+    def take_new_secret(self) -> bool:
+        """Whether there is a new key; it is read at the next use."""
+        if not self._secret.has_changed():
+            return False
+        self._headers = None
+        return True
 
     async def close(self) -> None:
         """Nothing is ever under way."""
 
     def _read(self) -> Headers | PollFailed:
-        key = _read_secret(self._settings.api_key)
+        key = self._secret.read()
         if isinstance(key, PollFailed):
             return key
         self._hide(key)
-        return SecretHeaders({"Authorization": key, "wix-site-id": self._settings.site_id})
+        return SecretHeaders({"Authorization": key, "wix-site-id": self._site_id})
 
 
 class _Token(NamedTuple):
     headers: Headers
     renew_at: datetime
+    ends_at: datetime
 
 
 class OAuth:
@@ -105,6 +151,7 @@ class OAuth:
         on_failed: Callable[[FailureReason], None],
     ) -> None:
         self._settings = settings
+        self._secret = _Secret(settings.client_secret)
         self._ask = ask
         self._clock = clock
         self._hide = hide
@@ -115,16 +162,29 @@ class OAuth:
         self._renewal: asyncio.Task[_Token | PollFailed] | None = None
 
     async def headers(self) -> Headers | PollFailed:
-        """The token's header; renews it first where its end is near."""
+        """The token's header; renews it first where its end is near.
+
+        Where that fails the old token serves on while it lasts, unless the credential itself is refused.
+        """
         if self._token is not None and self._clock.now() < self._token.renew_at:
             return self._token.headers
+        first = self._renewal is None
         if self._renewal is None:
             self._renewal = asyncio.get_running_loop().create_task(self._renew(), name="token renewal")
             self._renewal.add_done_callback(self._renewed)
         got = await asyncio.shield(self._renewal)
-        return got if isinstance(got, PollFailed) else got.headers
+        if not isinstance(got, PollFailed):
+            return got.headers
+        if self._token is not None and self._clock.now() < self._token.ends_at:
+            return self._token.headers
+        return got if first else msgspec.structs.replace(got, shared=True)
 
-    async def renew(self, used: Headers) -> None:
+    def holds(self, headers: Headers) -> bool:
+        """Whether the token is still this one, and has not ended."""
+        token = self._token
+        return token is not None and token.headers is headers and self._clock.now() < token.ends_at
+
+    def renew(self, used: Headers) -> None:
         """Drop the refused token, unless another poll has replaced it, or a refusal earned it just now."""
         if self._token is None or self._token.headers is not used:
             return
@@ -134,9 +194,16 @@ class OAuth:
         self._replaced_at = now
         self._token = None
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Ask for a new token at the next use."""
         self._token = None
+
+    def take_new_secret(self) -> bool:
+        """Whether there is a new secret; a token is asked for with it at once, so that a wrong one shows."""
+        if not self._secret.has_changed():
+            return False
+        self._token = None
+        return True
 
     async def close(self) -> None:
         """End a renewal under way."""
@@ -152,9 +219,14 @@ class OAuth:
         if not isinstance(got, PollFailed):
             self._token = got
             self._on_renewed()
+        elif got.refused:
+            self._token = None
+        elif self._token is not None:
+            next_try = self._clock.now() + _RETRY_AFTER
+            self._token = self._token._replace(renew_at=min(next_try, self._token.ends_at))
 
     async def _renew(self) -> _Token | PollFailed:
-        secret = _read_secret(self._settings.client_secret)
+        secret = self._secret.read()
         if isinstance(secret, PollFailed):
             return secret
         self._hide(secret)
@@ -174,7 +246,7 @@ class OAuth:
         if isinstance(answer, NoAnswer):
             return PollFailed(answer.reason, f"token: {answer.detail}", answer.http_status, answer.request_id)
         if answer.http_status != HTTPStatus.OK:
-            return _read_refusal(answer, self._clock)
+            return classify_refusal(answer, self._clock.wall(self._clock.now()))
         token = read_token(answer.body)
         if token is None:
             return PollFailed(
@@ -185,29 +257,7 @@ class OAuth:
 
     def _keep(self, token: WireToken) -> _Token:
         life = timedelta(seconds=token.expires_in)
-        return _Token(
-            headers=SecretHeaders({"Authorization": token.access_token}),
-            renew_at=self._clock.now() + life - min(life * _MARGIN_PART, _LONGEST_MARGIN),
-        )
-
-
-def _read_refusal(answer: Answer, clock: Clock) -> PollFailed:
-    """Why the token endpoint gave none: 400, 401 and 403 say that the credential itself is refused."""
-    failed = classify_refusal(answer, clock.wall(clock.now()))
-    code = read_token_error(answer.body)
-    refused = answer.http_status in _REFUSALS
-    return PollFailed(
-        FailureReason.UNAUTHORIZED if refused else failed.reason,
-        f"token: {code or ('refused' if refused else 'none given')}",
-        answer.http_status,
-        answer.request_id,
-        failed.retry_after,
-        refused,
-    )
-
-
-def _read_secret(source: SecretSource) -> str | PollFailed:
-    try:
-        return source.read()
-    except (OSError, ValueError) as error:
-        return PollFailed(FailureReason.UNAUTHORIZED, str(error), refused=True)
+        margin = min(max(life * _MARGIN_PART, _SHORTEST_MARGIN), _LONGEST_MARGIN, life / 2)
+        ends_at = self._clock.now() + life
+        headers = SecretHeaders({"Authorization": token.access_token})
+        return _Token(headers, renew_at=ends_at - margin, ends_at=ends_at)

@@ -20,8 +20,8 @@ from monitor.clock import Clock
 from monitor.core.effects import Effect
 from monitor.core.model import FailureReason, Observation, PollFailed
 from monitor.core.plan import SITE_SLOTS
-from monitor.core.site import Site, SiteState, advance_site
-from monitor.errors import WithheldError
+from monitor.core.site import REFUSALS, Site, SiteState, advance_site, try_at_once
+from monitor.errors import OutdatedError, WithheldError
 
 WINDOW: Final = 60.0
 """Seconds of the rolling window."""
@@ -97,10 +97,13 @@ class Pace:
         self._doubtful = False
 
     @asynccontextmanager
-    async def request(self, *, trial: bool = False) -> AsyncIterator[None]:
+    async def request(
+        self, *, trial: bool = False, fit: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[None]:
         """Wait for leave to send one request, and hold it while the request lasts.
 
-        Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait.
+        Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait,
+        OutdatedError where the request is not `fit` any more when its turn comes.
         """
         self.check(trial=trial)
         async with self._site_slots, AsyncExitStack() as held:
@@ -108,6 +111,8 @@ class Pace:
                 await self._wait_for_budget(trial=trial)
                 await held.enter_async_context(self._slots.take(doubtful=self._doubtful))
                 self.check(trial=trial)
+                if not fit():
+                    raise OutdatedError(self.site.name)
                 self._budget.started()
             self.requests += 1  # nothing is awaited from here to the try: a start that nobody ends is a leak
             try:
@@ -132,6 +137,11 @@ class Pace:
             self._throttled += (self.state.wait_until - max(before.wait_until or now, now)).total_seconds()
         self._changed.set()
         return effects
+
+    def credential_replaced(self) -> None:
+        """There is a new secret: a site that is down by a refusal may be tried at once."""
+        if self.state.outage is not None and self.state.outage.reason in REFUSALS:
+            self.state = try_at_once(self.site, self.state, self._clock.now())
 
     def failed(self, reason: FailureReason) -> None:
         """Count a request that failed."""

@@ -208,6 +208,51 @@ def test_growth_through_files_stretches_the_interval_of_that_site_only(write: Wr
     assert second.interval_in_force == timedelta(seconds=60)
 
 
+def test_growth_past_the_slots_of_a_site_stretches_its_interval_too(write: Write) -> None:
+    write("".join(f"- id: n{n}\n" for n in range(60)), "more.yml")
+    path = write(
+        f"sites:\n- name: a\n  {CREDENTIAL}\n  interval: 1s\n  requests_per_minute: 9000\n"
+        "  connections: [{id: one}]\n  connection_files: [more.yml]\n"
+    )
+    loaded = load(path, environ={"DEMO_SECRET": "canary"})
+    assert loaded.settings.sites[0].interval_in_force == timedelta(seconds=3)
+    assert [each.message.rpartition("; ")[2] for each in loaded.warnings] == [
+        "the interval is stretched to 3s",
+        "expect it to refuse",
+    ]
+
+
+def test_growth_past_max_in_flight_stretches_the_sites_that_grow_until_all_fit(write: Write) -> None:
+    write("".join(f"- id: n{n}\n" for n in range(20)), "more.yml")
+    path = write(
+        f"api: {{max_in_flight: 1}}\nsites:\n- name: a\n  {CREDENTIAL}\n  interval: 10s\n"
+        "  connection_files: [more.yml]\n"
+        f"- name: b\n  {OTHER_CREDENTIAL}\n  interval: 1s\n  connections: [{{id: x}}, {{id: y}}]\n"
+    )
+    loaded = load(path, environ={"DEMO_SECRET": "canary"})
+    first, second = loaded.settings.sites
+    assert (first.interval_in_force, second.interval_in_force) == (
+        timedelta(seconds=15),
+        timedelta(seconds=1),
+    )
+    (told,) = loaded.warnings
+    assert told.message == (
+        "all sites together need more than max_in_flight (1) at 300 ms an answer; "
+        "the interval is stretched to 15s"
+    )
+
+
+def test_a_connection_long_dead_is_polled_each_kth_interval(write: Write) -> None:
+    path = write(
+        f"polling: {{dead_interval: 1h}}\nsites:\n- name: a\n  {CREDENTIAL}\n  connections: [{{id: one}}]\n"
+        f"- name: b\n  {OTHER_CREDENTIAL}\n  interval: 7m\n  connections: [{{id: two}}]\n"
+        f"- name: c\n  {OTHER_CREDENTIAL.replace('other', 'third')}\n  dead_interval: 30s\n"
+        "  connections: [{id: three}]\n"
+    )
+    sites = load(path, environ={"DEMO_SECRET": "canary"}).settings.sites
+    assert [site.connections[0].policy.dead_every for site in sites] == [60, 9, 1]
+
+
 def test_the_interval_that_an_error_names_is_accepted(problems: Callable[[str], list[str]]) -> None:
     many = ", ".join(f"{{id: n{n}}}" for n in range(50))
     text = (

@@ -19,8 +19,8 @@ def test_the_plan_is_an_aligned_table_with_a_total(write: Callable[..., Path]) -
         "  connections: [{id: a}, {id: b}, {id: c}]\n"
     )
     assert plan_report(load(path, environ={"DEMO_SECRET": "canary"}).settings).splitlines() == [
-        "site      connections           interval  requests/min  budget  headroom     slots",
-        "downtown          200  1m19s (asked: 1m)         151.9     160       5 %         1",
-        "spa                 3              1m30s           2.0     160      99 %         1",
-        "total             203                            153.9     320      52 %  1 of 256",
+        "site      connections           interval  shortest  requests/min  budget  headroom     slots",
+        "downtown          200  1m19s (asked: 1m)     1m19s         151.9     160       5 %         1",
+        "spa                 3              1m30s        2s           2.0     160      99 %         1",
+        "total             203                                      153.9     320      52 %  1 of 256",
     ]

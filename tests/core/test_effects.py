@@ -10,6 +10,8 @@ from monitor.core.effects import (
     PollsFailing,
     PollsRecovered,
     RateLimited,
+    RateLimitLifted,
+    SecretReplaced,
     SiteDown,
     SiteUp,
     SyncSettingsChanged,
@@ -79,9 +81,20 @@ DOWN = SiteDown(
     http_status=None,
     request_id="",
     since=NOW,
+    next_trial_at=NOW,
     connections=1,
 )
-UP = SiteUp(site="s", reason=FailureReason.CONNECT, since=NOW, duration=timedelta(), connections=1)
+UP = SiteUp(
+    site="s",
+    reason=FailureReason.CONNECT,
+    http_status=None,
+    request_id="",
+    since=NOW,
+    duration=timedelta(),
+    connections=1,
+)
+LIFTED = RateLimitLifted(site="s", since=NOW, duration=timedelta())
+REPLACED = SecretReplaced(site="s")
 LIMITED = RateLimited(site="s", wait=timedelta(minutes=1), request_id="")
 ALL = [
     first_seen(Status.SYNCED, healthy=True),
@@ -93,6 +106,8 @@ ALL = [
     DOWN,
     UP,
     LIMITED,
+    LIFTED,
+    REPLACED,
 ]
 
 
@@ -111,6 +126,8 @@ ALL = [
         (DOWN, "site_down", "error"),
         (UP, "site_up", "info"),
         (LIMITED, "rate_limited", "warning"),
+        (LIFTED, "rate_limit_lifted", "info"),
+        (REPLACED, "secret_replaced", "info"),
     ],
 )
 def test_an_effect_has_its_name_and_level(effect: Effect, event: str, level: str) -> None:

@@ -68,6 +68,37 @@ def test_an_expected_set_replaces_the_default_whole(status: Status) -> None:
     assert seen(status, export=True).is_healthy(picky) is expected
 
 
+DAY = timedelta(days=1)
+SELDOM = msgspec.structs.replace(POLICY, dead_every=30)
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_only_what_has_been_gone_for_a_day_is_asked_less_often(status: Status) -> None:
+    state = seen(status)
+    gone = status in (Status.NOT_FOUND, Status.DISCONNECTED)
+    assert state.interval(SELDOM, START + DAY - TICK) == MINUTE
+    assert state.interval(SELDOM, START + DAY) == (30 * MINUTE if gone else MINUTE)
+    assert state.interval(POLICY, START + DAY) == MINUTE
+    assert FRESH.interval(SELDOM, START + DAY) == MINUTE
+
+
+@pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.DISCONNECTED])
+def test_what_is_expected_to_be_gone_is_asked_as_ever(status: Status) -> None:
+    expected = msgspec.structs.replace(SELDOM, expected=frozenset({status}))
+    assert seen(status).interval(expected, START + DAY) == MINUTE
+
+
+def test_the_dead_have_their_turn_each_kth_interval_and_are_stale_by_that() -> None:
+    now = START + 2 * DAY
+    state = msgspec.structs.replace(seen(Status.DISCONNECTED), last_poll_at=now, last_success_at=now)
+    turns = [n for n in range(1, 61) if state.is_its_turn(SELDOM, now + n * MINUTE)]
+    assert turns == list(range(30, 61))
+    assert not state.is_stale(SELDOM, now + 90 * MINUTE)
+    assert state.is_stale(SELDOM, now + 90 * MINUTE + TICK)
+    assert state.unhealthy_by(SELDOM, now + 80 * MINUTE) == 80 * MINUTE
+    assert state.is_its_turn(POLICY, now + TICK)
+
+
 def test_before_the_first_answer_nothing_is_healthy() -> None:
     assert not FRESH.is_healthy(POLICY)
     assert not FRESH.is_healthy(msgspec.structs.replace(POLICY, expected=frozenset(Status)))

@@ -1,5 +1,6 @@
 """The plan: even phases that stay where they are, and intervals that fit their budget."""
 
+import math
 from datetime import timedelta
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.plan import (
+    crowding,
     fitting_interval,
     in_phase_order,
     interval_in_force,
@@ -94,14 +96,20 @@ def test_a_plan_asks_for_so_many_requests_a_minute(count: int, seconds: int, rat
     assert requests_per_minute(count, timedelta(seconds=seconds)) == rate
 
 
+def fits(count: int, budget: int, interval: timedelta) -> bool:
+    """By the plain words of the rule: 95 % of the budget, 8 slots at 300 ms an answer."""
+    in_flight = Fraction(count * 3, 10) / Fraction(interval / SECOND)
+    return requests_per_minute(count, interval) <= 0.95 * budget and in_flight <= 8
+
+
 @given(counts, budgets)
 def test_the_fitting_interval_fits_and_a_second_less_does_not(count: int, budget: int) -> None:
     interval = fitting_interval(count, budget)
     assert interval >= SECOND
     assert interval % SECOND == timedelta()
-    assert requests_per_minute(count, interval) <= 0.95 * budget
+    assert fits(count, budget, interval)
     if interval > SECOND:
-        assert requests_per_minute(count, interval - SECOND) > 0.95 * budget
+        assert not fits(count, budget, interval - SECOND)
 
 
 def test_an_interval_that_fits_is_not_stretched_again_for_any_small_site() -> None:
@@ -118,14 +126,35 @@ def test_the_interval_in_force_is_the_configured_one_or_stretched_to_fit(
     in_force = interval_in_force(count, budget, interval)
     assert in_force >= interval
     assert requests_per_minute(count, in_force) <= budget
-    assert (in_force == interval) == (
-        Fraction(count * 60) / Fraction(interval / SECOND) <= Fraction(0.95 * budget)
-    )
+    assert (in_force == interval) == fits(count, budget, interval)
 
 
 def test_a_plan_of_95_percent_of_its_budget_stays_and_one_above_is_stretched() -> None:
     assert interval_in_force(19, 20, 60 * SECOND) == 60 * SECOND
     assert interval_in_force(20, 20, 60 * SECOND) == 64 * SECOND
+
+
+def test_a_site_is_stretched_to_what_its_slots_carry_where_the_budget_would_allow_more() -> None:
+    assert interval_in_force(30, 10_000, SECOND) == 2 * SECOND
+    assert interval_in_force(26, 10_000, SECOND) == SECOND
+
+
+@pytest.mark.parametrize(
+    ("fixed", "growing", "slots", "factor"),
+    [(0, 0, 1, 1), (10, 10, 6, 1), (10, 20, 6, 2), (0, 30, 3, 3), (20, 1, 6, math.inf), (30, 1, 6, math.inf)],
+)
+def test_sites_that_grow_slow_down_until_all_fit_beside_the_others(
+    fixed: float, growing: float, slots: int, factor: float
+) -> None:
+    assert crowding(fixed, growing, slots) == pytest.approx(factor)
+
+
+@given(st.floats(0, 1e6), st.floats(0.001, 1e6), st.integers(1, 10_000))
+def test_what_has_slowed_down_fits(fixed: float, growing: float, slots: int) -> None:
+    factor = crowding(fixed, growing, slots)
+    assert factor >= 1
+    if factor < math.inf:
+        assert (fixed + growing / factor) * 0.3 <= slots * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.classify import BREAKER, BreakerEffect
-from monitor.core.effects import Effect, RateLimited, SiteDown, SiteUp
+from monitor.core.classify import BreakerEffect, breaker_effect
+from monitor.core.effects import Effect, RateLimited, RateLimitLifted, SiteDown, SiteUp
 from monitor.core.model import FailureReason, NotFound, Observation, Observed, PollFailed, Status
-from monitor.core.site import JITTER, Site, SiteState, advance_site
+from monitor.core.site import JITTER, Site, SiteState, advance_site, try_at_once
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -25,8 +25,9 @@ DEAF = PollFailed(FailureReason.CONNECT, "refused")
 REFUSED = PollFailed(FailureReason.UNAUTHORIZED, "invalid_client", 400, "req-7", refused=True)
 NEUTRAL = PollFailed(FailureReason.REJECTED, "", 400)
 FAILURES = [PollFailed(reason, retry_after=MINUTE) for reason in FailureReason]
-COUNTED = [failure for failure in FAILURES if BREAKER[failure.reason] is BreakerEffect.COUNTS]
-UNCOUNTED = [failure for failure in FAILURES if BREAKER[failure.reason] is BreakerEffect.NEUTRAL]
+COUNTED = [failure for failure in FAILURES if breaker_effect(failure) is BreakerEffect.COUNTS]
+UNCOUNTED = [failure for failure in FAILURES if breaker_effect(failure) is BreakerEffect.NEUTRAL]
+SHARED = [msgspec.structs.replace(failure, shared=True) for failure in COUNTED]
 
 
 def limited(wait: timedelta) -> PollFailed:
@@ -123,6 +124,7 @@ def test_going_down_tells_why_since_when_and_how_much_is_blind(game: Game) -> No
             http_status=503,
             request_id="req-9",
             since=START + MINUTE,
+            next_trial_at=START + 2 * MINUTE,
             connections=7,
         ),
     )
@@ -147,10 +149,28 @@ def test_a_plain_401_does_not(game: Game) -> None:
     assert game.told(PollFailed(FailureReason.UNAUTHORIZED, "", 401)) == ()
 
 
+def test_a_secret_that_was_replaced_is_tried_at_once_and_the_back_off_begins_anew(game: Game) -> None:
+    game.told(REFUSED)
+    for _ in range(3):
+        game.told(REFUSED, trial=True)
+    assert game.until_trial() == 5 * MINUTE
+    game.now += SECOND
+    game.state = try_at_once(SITE, game.state, game.now)
+    assert game.until_trial() == timedelta()
+    assert game.told(REFUSED, trial=True) == ()
+    assert game.until_trial() == 2 * MINUTE
+    assert game.state.outage is not None
+    assert game.state.outage.since == START
+
+
+def test_a_site_that_is_up_has_nothing_to_try(game: Game) -> None:
+    assert try_at_once(SITE, game.state, game.now) == game.state
+
+
 # neutral failures
 
 
-@pytest.mark.parametrize("failure", UNCOUNTED)
+@pytest.mark.parametrize("failure", [*UNCOUNTED, *SHARED])
 def test_a_neutral_failure_neither_counts_nor_ends_a_row(failure: PollFailed) -> None:
     game = Game()
     for _ in range(20):
@@ -176,6 +196,8 @@ def test_down_a_success_brings_it_up_and_leaves_nothing_behind(success: Observat
         SiteUp(
             site="downtown",
             reason=FailureReason.SERVER_ERROR,
+            http_status=503,
+            request_id="req-9",
             since=START,
             duration=90 * SECOND,
             connections=7,
@@ -237,7 +259,7 @@ def test_down_any_failed_trial_keeps_it_down_and_a_new_reason_is_told(failure: P
     game.go_down()
     game.now += MINUTE
     told = [effect for effect in game.told(failure, trial=True) if isinstance(effect, SiteDown | SiteUp)]
-    counts = failure.refused or BREAKER[failure.reason] is BreakerEffect.COUNTS
+    counts = breaker_effect(failure) is not BreakerEffect.NEUTRAL
     reason = failure.reason if counts else FailureReason.SERVER_ERROR
     assert game.state.outage is not None
     assert (game.state.outage.since, game.state.outage.reason) == (START, reason)
@@ -277,17 +299,24 @@ def test_a_running_wait_is_extended_but_never_shortened_and_told_once(game: Game
     assert game.state.wait_until == START + 90 * SECOND
 
 
-def test_a_new_wait_after_one_that_is_over_is_told_again(game: Game) -> None:
+def test_a_row_of_429s_is_told_once_and_its_end_at_the_first_success(game: Game) -> None:
     game.told(limited(MINUTE))
     game.now += MINUTE
-    assert game.told(limited(MINUTE)) == (RateLimited(site="downtown", wait=MINUTE, request_id="req-8"),)
+    assert game.told(limited(MINUTE)) == ()
     assert game.state.wait_until == START + 2 * MINUTE
+    game.now += MINUTE
+    assert game.told(BROKEN) == ()
+    assert game.told(SUCCESS) == (RateLimitLifted(site="downtown", since=START, duration=2 * MINUTE),)
+    assert game.told(SUCCESS) == ()
+    assert len(game.told(limited(MINUTE))) == 1
 
 
 def test_a_success_underway_does_not_end_a_wait(game: Game) -> None:
     game.told(limited(MINUTE))
-    game.told(SUCCESS)
+    assert game.told(SUCCESS) == ()
     assert not game.state.may_ask(START + 59 * SECOND)
+    game.now += MINUTE
+    assert len(game.told(SUCCESS)) == 1
 
 
 @pytest.mark.parametrize("trial", [True, False])
@@ -344,7 +373,10 @@ def test_a_success_leaves_the_site_up_and_its_row_empty(
         before = game.state
         game.told(observation, trial=trial)
         if not isinstance(observation, PollFailed):
-            assert game.state == SiteState(answered=True, wait_until=before.wait_until)
+            limited_since = before.limited_since if before.must_wait(game.now) else None
+            assert game.state == SiteState(
+                answered=True, wait_until=before.wait_until, limited_since=limited_since
+            )
 
 
 @given(scripts)
@@ -357,7 +389,8 @@ def test_a_site_goes_down_by_its_nth_failure_or_a_refusal_and_by_nothing_else(
         game.now, game.jitter = game.now + gap, jitter
         was_up = game.state.outage is None
         told = game.told(observation, trial=trial)
-        counts = isinstance(observation, PollFailed) and BREAKER[observation.reason] is BreakerEffect.COUNTS
+        effect = breaker_effect(observation)
+        counts = effect in (BreakerEffect.COUNTS, BreakerEffect.OPENS)
         row = 0 if not isinstance(observation, PollFailed) else row + counts
         refused = isinstance(observation, PollFailed) and observation.refused
         expected = was_up and counts and (refused or row >= SITE.breaker_failures)
@@ -365,22 +398,25 @@ def test_a_site_goes_down_by_its_nth_failure_or_a_refusal_and_by_nothing_else(
 
 
 @given(scripts)
-def test_waits_only_grow_and_each_is_told_once(
+def test_waits_only_grow_and_each_row_of_429s_is_told_once_at_both_ends(
     script: list[tuple[Observation, timedelta, bool, float]],
 ) -> None:
     game = Game()
+    edges: list[Effect] = []
     for observation, gap, trial, jitter in script:
         game.now, game.jitter = game.now + gap, jitter
         before = game.state
-        told = [effect for effect in game.told(observation, trial=trial) if isinstance(effect, RateLimited)]
+        told = game.told(observation, trial=trial)
+        edges += [effect for effect in told if isinstance(effect, RateLimited | RateLimitLifted)]
         if isinstance(observation, PollFailed) and observation.retry_after is not None:
-            assert len(told) == (not before.must_wait(game.now))
             assert game.state.wait_until is not None
             assert game.state.wait_until >= game.now + observation.retry_after
             assert before.wait_until is None or game.state.wait_until >= before.wait_until
         else:
-            assert told == []
             assert game.state.wait_until == before.wait_until
+        assert (game.state.limited_since is not None) == bool(edges and isinstance(edges[-1], RateLimited))
+    assert all(isinstance(edge, RateLimited) for edge in edges[::2])
+    assert all(isinstance(edge, RateLimitLifted) for edge in edges[1::2])
 
 
 @given(scripts)

@@ -3,16 +3,18 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
 
+from monitor.config import ApiKeyCredential, OAuthCredential, SecretSource
 from monitor.core.model import FailureReason, Observation, Observed, PollFailed
 from monitor.errors import WithheldError
 from monitor.wix.client import WixClient
+from monitor.wix.pace import Slots
 from tests.wix.conftest import OpenParty, Party
 from tests.wix.servers import (
     API_KEY,
@@ -132,7 +134,8 @@ async def test_a_headless_app_names_no_instance(
         (14400, 13_790, 13_810),  # ten minutes before the end
         (900, 805, 815),  # a tenth before it
         (10**12, 86_400 - 610, 86_400 - 590),  # a day, whatever the server says
-        (100, 85, 95),
+        (200, 120, 130),  # 75 s before it, in which a poll may wait for its budget
+        (100, 45, 55),  # half of a life that is shorter
     ],
 )
 async def test_a_token_is_renewed_before_it_ends(
@@ -170,9 +173,12 @@ async def test_a_failed_renewal_is_shared_and_the_next_poll_tries_anew(
     office.gate.set()
     failed = await asyncio.gather(*polls)
     assert len(server.token_requests()) == 1
-    assert set(failed) == {failed[0]}
-    assert isinstance(failed[0], PollFailed)
-    assert (failed[0].reason, failed[0].http_status) == (FailureReason.SERVER_ERROR, 503)
+    for observation in failed:
+        assert isinstance(observation, PollFailed)
+        assert (observation.reason, observation.http_status) == (FailureReason.SERVER_ERROR, 503)
+        party.client.pace.settle(observation, party.clock.now(), trial=False)
+    assert party.client.pace.state.failures_in_a_row == 1
+    assert party.client.pace.state.outage is None
     assert dict(party.client.pace.failures) == {FailureReason.SERVER_ERROR: 1}
     office.refusal = None
     assert isinstance(await poll(party.client), Observed)
@@ -213,6 +219,66 @@ async def test_closing_ends_a_renewal_under_way(party: Party, server: RawServer,
     await party.client.close()
     assert (await asyncio.gather(waiting, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "token renewal"]
+
+
+async def test_while_renewals_fail_the_old_token_serves_on_and_half_a_minute_lies_between_them(
+    party: Party, server: RawServer, office: TokenOffice
+) -> None:
+    await poll(party.client)
+    office.refusal = message(503, envelope())
+    party.clock.ahead = LIFE - 500  # inside the margin of ten minutes
+    for _ in range(5):
+        assert isinstance(await poll(party.client), Observed)
+    assert len(server.token_requests()) == 2
+    party.clock.ahead += 31
+    assert isinstance(await poll(party.client), Observed)
+    assert len(server.token_requests()) == 3
+    assert dict(party.client.pace.failures) == {FailureReason.SERVER_ERROR: 2}
+    party.clock.ahead = LIFE + 1
+    observation = await poll(party.client)
+    assert isinstance(observation, PollFailed)
+    assert (observation.reason, observation.detail) == (FailureReason.SERVER_ERROR, "token: none given")
+    assert len(server.token_requests()) == 4
+
+
+async def test_a_refused_renewal_ends_the_old_token_too(
+    party: Party, server: RawServer, office: TokenOffice
+) -> None:
+    await poll(party.client)
+    office.refusal = message(401, as_json({"error": "invalid_client"}))
+    party.clock.ahead = LIFE - 500
+    for _ in range(2):
+        observation = await poll(party.client)
+        assert isinstance(observation, PollFailed)
+        assert observation.refused
+    assert len(server.token_requests()) == 3
+    assert len(server.polls()) == 1
+
+
+async def test_a_poll_whose_token_ends_while_it_waits_for_its_turn_goes_with_a_new_one(
+    server: RawServer, open_party: OpenParty, tmp_path: Path
+) -> None:
+    slots = Slots(1)
+    party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
+    await poll(party.client)
+    async with slots.take(doubtful=False):
+        waiting = begin(party.client)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        party.clock.ahead = LIFE + 1
+    assert isinstance(await waiting, Observed)
+    assert [heard.all("Authorization")[0] for heard in server.polls()] == [f"{TOKEN}-0", f"{TOKEN}-1"]
+    assert dict(party.client.pace.failures) == {}
+
+
+async def test_a_token_that_ends_before_every_turn_is_sent_at_the_third(
+    open_party: OpenParty, tmp_path: Path, server: RawServer, office: TokenOffice
+) -> None:
+    party = await open_party(api_settings(server.url), oauth_credential(tmp_path))
+    office.life = 1e-9
+    assert isinstance(await poll(party.client), Observed)
+    assert len(server.token_requests()) == 3
+    assert len(server.polls()) == 1
 
 
 # --- refused tokens -------------------------------------------------------------------------------------
@@ -478,6 +544,86 @@ async def test_a_rotated_api_key_is_used_by_the_trial_after_403s(
         (tmp_path / "api-key").write_text("canary-new-key\n")
         trial = await party.client.get_connection("anna", on_started=nothing, trial=True)
         assert isinstance(trial, Observed)
+
+
+MAKE: dict[str, Callable[[Path], ApiKeyCredential | OAuthCredential]] = {
+    "api-key": key_credential,
+    "client-secret": oauth_credential,
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+async def test_a_secret_that_was_replaced_is_used_from_the_next_request_on(
+    open_party: OpenParty, tmp_path: Path, kind: str
+) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), MAKE[kind](tmp_path))
+        await poll(party.client)
+        assert not party.client.take_new_secret()
+        (tmp_path / "new").write_text("canary-new\n")
+        (tmp_path / "new").rename(tmp_path / kind)
+        assert party.client.take_new_secret()
+        assert not party.client.take_new_secret()
+        await poll(party.client)
+        assert "canary-new" in party.hidden
+        told = [
+            *server.polls()[-1].all("Authorization"),
+            *(heard.body for heard in server.token_requests()[-1:]),
+        ]
+        assert any("canary-new" in str(each) for each in told)
+
+
+@pytest.mark.parametrize("content", [None, "", "two\nlines"])
+@pytest.mark.parametrize("kind", MAKE)
+async def test_a_secret_that_is_gone_or_half_written_is_left_until_it_can_be_read(
+    open_party: OpenParty, tmp_path: Path, kind: str, content: str | None
+) -> None:
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), MAKE[kind](tmp_path))
+        await poll(party.client)
+        (tmp_path / kind).unlink()
+        if content is not None:
+            (tmp_path / kind).write_text(content)
+        assert not party.client.take_new_secret()
+        assert isinstance(await poll(party.client), Observed)
+        (tmp_path / kind).write_text("canary-new")
+        assert party.client.take_new_secret()
+
+
+async def test_a_secret_in_the_environment_is_never_replaced(
+    open_party: OpenParty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", API_KEY)
+    async with RawServer(good) as server:
+        credential = ApiKeyCredential(SecretSource(env="THE_KEY"), "the-site")
+        party = await open_party(api_settings(server.url), credential)
+        assert isinstance(await poll(party.client), Observed)
+        assert not party.client.take_new_secret()
+
+
+@pytest.mark.parametrize(
+    ("failure", "at_once"),
+    [
+        (PollFailed(FailureReason.UNAUTHORIZED, refused=True), True),
+        (PollFailed(FailureReason.FORBIDDEN), True),
+        (PollFailed(FailureReason.PREMIUM_REQUIRED), True),
+        (PollFailed(FailureReason.TIMEOUT), False),
+    ],
+    ids=lambda value: value.reason.value if isinstance(value, PollFailed) else "",
+)
+async def test_a_new_secret_lets_a_trial_go_at_once_where_a_refusal_took_the_site_down(
+    party: Party,
+    tmp_path: Path,
+    failure: PollFailed,
+    at_once: bool,  # noqa: FBT001  the expectation
+) -> None:
+    pace = party.client.pace
+    for _ in range(5):
+        pace.settle(failure, party.clock.now(), trial=False)
+    assert pace.state.outage is not None
+    (tmp_path / "client-secret").write_text("canary-new")
+    assert party.client.take_new_secret()
+    assert (pace.state.outage.trial_at <= party.clock.now()) == at_once
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", "two\nlines", "kéy"])
