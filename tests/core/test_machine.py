@@ -142,6 +142,33 @@ def test_each_row_of_how_asking_goes_is_what_happens(
     assert (step.state.failure_row, told) == (result[0], [result[1]] if result[1] else [])
 
 
+def test_a_429_is_told_by_its_site_and_not_by_each_of_its_connections() -> None:
+    limited = PollFailed(FailureReason.RATE_LIMITED, "", 429, "req-9", timedelta(minutes=1))
+    *_, told_to_wait, again, back = play(SYNCED, limited, limited, SYNCED)
+    assert (told_to_wait.effects, again.effects, back.effects) == ((), (), ())
+    assert told_to_wait.state.last_poll_succeeded is False
+    assert again.state.failures_in_a_row == 2
+    *_, failing = play(SYNCED, limited, FAILED)
+    assert kinds(failing.effects) == [PollsFailing]
+
+
+def test_a_transition_of_the_long_dead_is_late_by_their_own_interval() -> None:
+    seldom = msgspec.structs.replace(
+        CONNECTION, policy=msgspec.structs.replace(CONNECTION.policy, dead_every=60)
+    )
+    gone = msgspec.structs.replace(
+        play(Observed(Status.DISCONNECTED))[-1].state,
+        last_success_at=after(24 * 60),
+        last_poll_at=after(24 * 60),
+    )
+    back = advance(seldom, gone, SYNCED, after(25 * 60)).effects[0]
+    assert isinstance(back, Transition)
+    assert not back.observed_late
+    late = advance(CONNECTION, gone, SYNCED, after(25 * 60)).effects[0]
+    assert isinstance(late, Transition)
+    assert late.observed_late
+
+
 def test_the_theory_in_the_docstring_names_every_trigger() -> None:
     rows = [line.split("|")[1].strip() for line in (subject.__doc__ or "").splitlines() if line[:1] == "|"]
     assert rows[2:] == list(Trigger)
