@@ -16,11 +16,9 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import pytest
-import structlog
 
 from monitor.clock import Clock
 from monitor.config import ApiKeyCredential, ApiSettings, OAuthCredential, SecretSource
-from monitor.core.machine import Step
 from monitor.core.model import (
     Answer,
     Connection,
@@ -32,20 +30,19 @@ from monitor.core.model import (
 )
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
 from monitor.core.site import Site
-from monitor.ledger import Ledger
 from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.sweep import Sweep
 from monitor.wix.client import Api, WixClient
 from monitor.wix.pace import Pace, Slots
+from tests.stage import ENVELOPE, Books, recorder
 
 # A power of two makes sums of the loop's times exact: else it could wait for a float's last bit for ever.
 pytestmark = [pytest.mark.looptime(resolution=2**-20), pytest.mark.timeout(20)]
 
 EPOCH: Final = 1_800_000_000.0  # about what the wall clock says when the loop's says 0
 LATENCY: Final = 0.2
-ENVELOPE: Final = json.dumps({"message": "no", "details": {}}).encode()
 UNAVAILABLE: Final = Answer(503, ENVELOPE)
 
 Answers = Answer | NoAnswer | Exception
@@ -106,30 +103,6 @@ class ScriptedApi(Api):
         return [each.at for each in self.requests if each.connection_id == connection_id]
 
 
-class Books(Ledger):
-    """A ledger of ours that tells at once and writes down what it is given; `full` makes it refuse."""
-
-    def __init__(self, reporter: Reporter, remembered: Mapping[str, ConnectionState]) -> None:
-        self.full = False
-        self.watched: dict[str, ConnectionState] = {}
-        self.booked: list[tuple[str, Step]] = []
-        self._remembered = remembered
-        self._teller = reporter
-
-    def known(self, connection: Connection) -> ConnectionState | None:
-        return self._remembered.get(connection.id)
-
-    def watch(self, connection: Connection, state: ConnectionState) -> None:
-        self.watched[connection.id] = state
-
-    def book(self, connection: Connection, step: Step) -> bool:
-        if self.full:
-            return False
-        self.booked.append((connection.id, step))
-        self._teller.emit(step.effects)
-        return True
-
-
 @dataclass
 class Stage:
     """A sweep with all around it, and somebody who ticks it."""
@@ -185,6 +158,7 @@ class Set:
     count: int = 4
     interval: float = 60.0
     unsettled: float = 60.0
+    dead_every: int = 1
     budget: int = 160
     breaker: int = 3
     oauth: bool = False
@@ -218,6 +192,7 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
             timedelta(seconds=a_set.interval),
             timedelta(seconds=3 * a_set.interval),
             timedelta(seconds=a_set.unsettled),
+            dead_every=a_set.dead_every,
         )
         connections = [Connection("downtown", f"c{n}", f"name-{n}", policy) for n in range(a_set.count)]
         crashes: list[tuple[str, Exception]] = []
@@ -236,18 +211,6 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
         return Stage(sweep, api, ledger, telemetry, clock, epoch, lines, crashes, errors)
 
     return made
-
-
-def recorder(lines: list[Mapping[str, Any]]) -> Any:
-    """A logger whose lines are kept."""
-
-    def keep(_: object, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        lines.append(event)
-        raise structlog.DropEvent
-
-    return structlog.wrap_logger(
-        None, processors=[keep], wrapper_class=structlog.make_filtering_bound_logger(0)
-    )
 
 
 @pytest.fixture
@@ -755,6 +718,74 @@ async def test_while_the_site_is_down_nothing_but_the_trial_is_sent_not_even_for
     assert [at for at in stage.api.tokens if at > since] == []
     assert [each for each in stage.api.requests if each.at > since] == []
     assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+# Connections long dead
+
+
+async def test_a_connection_that_has_been_gone_for_a_day_is_polled_at_every_kth_of_its_instants(
+    stages: Stages,
+) -> None:
+    gone = ConnectionState(
+        watched_since=datetime(2026, 7, 1, tzinfo=UTC),
+        status=Status.DISCONNECTED,
+        status_since=datetime(2026, 7, 1, tzinfo=UTC),
+    )
+    stage = stages(
+        lambda c, _: (LATENCY, observed(c, "DISCONNECTED" if c == "c0" else "SYNCED")),
+        count=2,
+        dead_every=5,
+        remembered={"c0": gone},
+    )
+    await stage.run(1200.0)
+    phase = phases(stage, 60.0)["c0"]
+    assert stage.api.times("c0") == pytest.approx([phase + 300 * n for n in range(4)], abs=1e-2)
+    assert len(stage.api.times("c1")) == 20
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_the_dead_who_come_back_are_polled_at_each_of_their_instants_again(stages: Stages) -> None:
+    since = datetime(2026, 7, 1, tzinfo=UTC)
+    gone = ConnectionState(watched_since=since, status=Status.NOT_FOUND, status_since=since)
+    stage = stages(count=1, dead_every=10, remembered={"c0": gone})
+    await stage.run(300.0)
+    assert stage.api.times("c0") == pytest.approx([0, 60, 120, 180, 240], abs=1e-2)
+
+
+# A secret that is replaced
+
+
+async def test_a_new_key_is_tried_within_a_tick_where_the_old_one_took_the_site_down(
+    stages: Stages, tmp_path: Path
+) -> None:
+    allowed = [False]
+
+    def script(connection_id: str, _: float) -> tuple[float, Answers]:
+        return LATENCY, observed(connection_id) if allowed[0] else Answer(403, ENVELOPE)
+
+    stage = stages(script, count=4, interval=60.0, breaker=2)
+    await stage.run(400.0)
+    before = len(stage.api.requests)
+    allowed[0] = True
+    (tmp_path / "key").write_text("canary-new-key")
+    await stage.run(6.0)
+    assert len(stage.events("secret_replaced")) == 1
+    (up,) = stage.events("site_up")
+    assert up["reason"] == "forbidden"
+    assert stage.api.requests[before].at < 402.0
+    await stage.run(60.0)
+    assert {each.connection_id for each in stage.api.requests[before:]} == {"c0", "c1", "c2", "c3"}
+
+
+async def test_a_new_key_while_all_is_well_is_told_and_changes_nothing_else(
+    stages: Stages, tmp_path: Path
+) -> None:
+    stage = stages(count=2)
+    await stage.run(90.0)
+    (tmp_path / "key").write_text("canary-new-key")
+    await stage.run(90.0)
+    assert len(stage.events("secret_replaced")) == 1
+    assert len(stage.api.requests) == 6
 
 
 # The end

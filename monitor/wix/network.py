@@ -106,6 +106,8 @@ def _reason(error: Exception, cause: BaseException) -> FailureReason:
 def _words(cause: BaseException) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {cause.status}"
     if not isinstance(cause, OSError) or cause.errno is None or not cause.strerror:
         return ""
     if isinstance(cause, ssl.SSLError | socket.gaierror):
