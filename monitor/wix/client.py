@@ -31,6 +31,7 @@ from monitor.wix.pace import Pace
 CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path, not a secret
 
+_TURNS: Final = 3
 _KEEP_ALIVE: Final = 90.0  # seconds: above the usual interval, so that a lone connection's socket survives it
 
 
@@ -194,14 +195,11 @@ class WixClient:
         self, connection_id: str, on_started: Callable[[], None], *, trial: bool
     ) -> tuple[Headers | None, Observation]:
         """One answer and the headers that earned it; None where the credential gave none."""
-        for last in (
-            False,
-            False,
-            True,
-        ):  # a token that ends faster than the budget comes is sent all the same
+        for turn in range(_TURNS):
             headers = await self._credential.headers()
             if isinstance(headers, PollFailed):
                 return None, headers
+            last = turn == _TURNS - 1  # a token that ends sooner than its turn comes is sent all the same
             fit = _always if last else partial(self._credential.holds, headers)
             with suppress(OutdatedError):
                 return headers, await self._get(connection_id, headers, on_started, fit, trial=trial)

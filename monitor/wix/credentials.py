@@ -164,7 +164,8 @@ class OAuth:
     async def headers(self) -> Headers | PollFailed:
         """The token's header; renews it first where its end is near.
 
-        Where that fails the old token serves on while it lasts, unless the credential itself is refused.
+        Where that fails the old token serves on while it lasts, unless the credential itself is refused, or the
+        whole site is told to wait.
         """
         if self._token is not None and self._clock.now() < self._token.renew_at:
             return self._token.headers
@@ -175,7 +176,8 @@ class OAuth:
         got = await asyncio.shield(self._renewal)
         if not isinstance(got, PollFailed):
             return got.headers
-        if self._token is not None and self._clock.now() < self._token.ends_at:
+        told_to_wait = got.reason is FailureReason.RATE_LIMITED
+        if self._token is not None and self._clock.now() < self._token.ends_at and not told_to_wait:
             return self._token.headers
         return got if first else msgspec.structs.replace(got, shared=True)
 

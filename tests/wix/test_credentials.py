@@ -241,6 +241,17 @@ async def test_while_renewals_fail_the_old_token_serves_on_and_half_a_minute_lie
     assert len(server.token_requests()) == 4
 
 
+async def test_a_renewal_that_is_told_to_wait_is_no_reason_to_go_on_with_the_old_token(
+    party: Party, office: TokenOffice
+) -> None:
+    await poll(party.client)
+    office.refusal = message(429, envelope(), Retry_After="17")
+    party.clock.ahead = LIFE - 500
+    observation = await poll(party.client)
+    assert isinstance(observation, PollFailed)
+    assert (observation.reason, observation.http_status) == (FailureReason.RATE_LIMITED, 429)
+
+
 async def test_a_refused_renewal_ends_the_old_token_too(
     party: Party, server: RawServer, office: TokenOffice
 ) -> None:
