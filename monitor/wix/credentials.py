@@ -164,7 +164,7 @@ class OAuth:
     async def headers(self) -> Headers | PollFailed:
         """The token's header; renews it first where its end is near.
 
-        Where that fails the old token serves on while it lasts, unless the credential itself is refused, or the
+        Where that fails the old token serves on while it lasts, unless the credential is refused, or the
         whole site is told to wait.
         """
         if self._token is not None and self._clock.now() < self._token.renew_at:
