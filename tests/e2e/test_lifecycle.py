@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.simulator import Connection, Scenario, Simulator
 from tests.daemon import ROOT, running
 from tests.fleet import oauth_site, write_config
+from tests.pages import samples
 
 
 async def test_a_stop_ends_within_ten_seconds_and_loses_no_result(tmp_path: Path) -> None:
@@ -130,19 +130,6 @@ async def test_a_whole_site_that_fails_is_one_line_and_its_calendars_keep_their_
     assert values["wix_calendar_site_up", "downtown", ""] == 0
     assert values["wix_calendar_site_down_reason", "downtown", "server_error"] == 1
     assert all(values["wix_calendar_connection_status", name, "SYNCED"] == 1 for name in names)
-
-
-def samples(page: str) -> dict[tuple[str, str, str], float]:
-    """Values by family, connection (or site) and the label that is the family's own."""
-    return {
-        (
-            sample.name,
-            sample.labels.get("connection", sample.labels.get("site", "")),
-            sample.labels.get("status", sample.labels.get("reason", "")),
-        ): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-    }
 
 
 async def test_a_store_set_aside_is_told_even_when_the_start_then_fails(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A site's client over the real session, pointed at whatever server a test has."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from monitor.config import ApiKeyCredential, ApiSettings, OAuthCredential, SiteS
 from monitor.wix.client import Api, WixClient
 from monitor.wix.pace import Slots
 from monitor.wix.site import connect_site
+from tests.wix import plays
 from tests.wix.servers import ShiftedClock
 
 
@@ -69,3 +70,17 @@ async def open_party() -> AsyncIterator[OpenParty]:
     for client, api in opened:
         await client.close()
         await api.close()
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port that refuses."""
+    with plays.dead_port() as port:
+        yield port
+
+
+@pytest.fixture
+def full_backlog() -> Iterator[int]:
+    """A port whose queue is full."""
+    with plays.full_backlog() as port:
+        yield port

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +54,7 @@ class Talk(NamedTuple):
 
 
 Play = Callable[[Talk], Awaitable[None]]
+Speaker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class RawServer:
@@ -60,23 +62,43 @@ class RawServer:
 
     def __init__(self, play: Play, ssl_context: ssl.SSLContext | None = None) -> None:
         self.play = play
+        self.ssl = ssl_context
         self.heard: list[Heard] = []
         self.connections = 0
         self.open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ssl = ssl_context
+        self._place = socket.socket()
+        self.port = 0
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl, backlog=256)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}" if self._ssl is None else f"https://localhost:{port}"
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))  # never listens: it keeps the port while nobody does
+        self.port = self._place.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}" if self.ssl is None else f"https://localhost:{self.port}"
+        await self.come()
         return self
+
+    async def come(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self.ssl, backlog=256
+        )
+
+    def leave(self) -> None:
+        """Listen no more: who comes now is refused, until `come`."""
+        self._server.close()
+
+    @property
+    def listener(self) -> socket.socket:
+        """Where the kernel takes connections in, for options to be set."""
+        return self._server.sockets[0]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        self._place.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -151,18 +173,51 @@ def id_in(heard: Heard) -> str:
     return unquote(heard.path.split(CONNECTIONS, 1)[1])
 
 
-async def good(talk: Talk) -> None:
-    """Give tokens, and answer each poll with the connection it asked for."""
-    if talk.heard.path.endswith(TOKEN_PATH):
-        body = as_json({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 14400})
-    else:
-        body = connection_body(id_in(talk.heard))
-    await says(message(200, body))(talk)
+def gives(*, token_life: int = 14_400, leaves: bool = False) -> Play:
+    """Give tokens, and answer each poll with the connection it asked for; `leaves`: and go after each."""
+
+    async def play(talk: Talk) -> None:
+        if talk.heard.path.endswith(TOKEN_PATH):
+            body = as_json({"access_token": TOKEN, "token_type": "Bearer", "expires_in": token_life})
+        else:
+            body = connection_body(id_in(talk.heard))
+        await says(message(200, body, Connection="close" if leaves else "keep-alive"))(talk)
+        if leaves:
+            talk.writer.close()
+
+    return play
+
+
+good: Final = gives()
 
 
 async def hang(talk: Talk) -> None:
     """Say nothing (more) until the other side goes."""
     await talk.reader.read()
+
+
+@asynccontextmanager
+async def listening(speak: Speaker, port: int = 0) -> AsyncIterator[int]:
+    """A server below HTTP; its port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            with suppress(asyncio.CancelledError):
+                await speak(reader, writer)
+        finally:
+            tasks.discard(task)
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ShiftedClock(Clock):

@@ -2,14 +2,11 @@
 
 import asyncio
 import gzip
-import shutil
 import socket
 import ssl
-import struct
-import subprocess
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,14 +15,15 @@ import pytest
 from monitor.core.model import FailureReason, NotFound, Observation, Observed, PollFailed
 from monitor.wix.client import WixClient
 from monitor.wix.network import BODY_LIMIT
+from tests.certificates import serving
 from tests.wix.conftest import OpenParty
+from tests.wix.plays import CHUNKED, HTML, answered, close, drip, endless, endless_head, reset, then
 from tests.wix.servers import (
     API_KEY,
     CANARIES,
     REQUEST_ID,
     Play,
     RawServer,
-    Talk,
     api_settings,
     as_json,
     connection_body,
@@ -33,18 +31,15 @@ from tests.wix.servers import (
     good,
     hang,
     key_credential,
+    listening,
     message,
     oauth_credential,
-    says,
     until,
 )
 
 PROMPT: Final = 0.15  # seconds of a deadline that is to pass
 PATIENT: Final = 30.0
 REPEATS: Final = 20
-HTML: Final = b"<!doctype html><title>Bad gateway</title>"
-
-CHUNKED: Final = b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n"
 R: Final = FailureReason
 
 
@@ -54,53 +49,6 @@ def nothing() -> None:
 
 async def poll(client: WixClient, connection_id: str = "anna") -> Observation:
     return await client.get_connection(connection_id, on_started=nothing)
-
-
-# --- plays ----------------------------------------------------------------------------------------------
-
-
-async def close(talk: Talk) -> None:
-    talk.writer.close()
-
-
-async def reset(talk: Talk) -> None:
-    same: socket.socket = talk.writer.get_extra_info("socket")
-    same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST, not FIN
-    talk.writer.transport.abort()
-
-
-def then(data: bytes, last: Play) -> Play:
-    async def play(talk: Talk) -> None:
-        await says(data)(talk)
-        await last(talk)
-
-    return play
-
-
-async def drip(talk: Talk) -> None:
-    talk.writer.write(message(200, b"", length=10_000))
-    while not talk.writer.is_closing():
-        talk.writer.write(b" ")
-        await talk.writer.drain()
-        await asyncio.sleep(PROMPT / 10)  # no wait of the test: it is the slowness it is about
-
-
-async def endless(talk: Talk) -> None:
-    talk.writer.write(CHUNKED)
-    while not talk.writer.is_closing():
-        talk.writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-        await talk.writer.drain()
-
-
-async def endless_head(talk: Talk) -> None:
-    talk.writer.write(b"HTTP/1.1 200 Fine\r\n")
-    while not talk.writer.is_closing():
-        talk.writer.write(b"X-More: " + b"x" * 1000 + b"\r\n")
-        await talk.writer.drain()
-
-
-def answered(status: int, body: bytes = b"", **headers: str) -> Play:
-    return says(message(status, body, length=None, **headers))
 
 
 class Row(NamedTuple):
@@ -265,29 +213,6 @@ async def test_memory_is_bounded_whatever_comes(open_party: OpenParty, tmp_path:
 # --- no connection at all -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def dead_port() -> Iterator[int]:
-    with socket.socket() as taken:  # bound and not listening: nobody else can take it meanwhile
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@pytest.fixture
-def full_backlog() -> Iterator[int]:
-    """A port whose queue is full: what else connects hears nothing."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.settimeout(0)
-            with suppress(BlockingIOError):
-                filler.connect(listening.getsockname())
-        yield listening.getsockname()[1]
-        for filler in fillers:
-            filler.close()
-
-
 async def assert_unreachable(
     open_party: OpenParty,
     tmp_path: Path,
@@ -319,70 +244,6 @@ async def test_a_name_that_does_not_exist(open_party: OpenParty, tmp_path: Path,
 
 
 # --- TLS ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`ca.pem`, and server certificates (key in the same file) by what is right or wrong with them."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for ca in ("ca", "other-ca"):
-        usage = ["-addext", "keyUsage=critical,keyCertSign"]  # Python 3.13 verifies strictly
-        run(
-            "req",
-            "-x509",
-            *new_key,
-            *usage,
-            "-keyout",
-            f"{ca}.key",
-            "-out",
-            f"{ca}.pem",
-            "-subj",
-            f"/CN={ca}",
-        )
-    for name, host, ca, until_when in (
-        ("right", "localhost", "ca", "20991231235959Z"),
-        ("untrusted", "localhost", "other-ca", "20991231235959Z"),
-        ("expired", "localhost", "ca", "20010101000000Z"),
-        ("wrong-name", "elsewhere.example", "ca", "20991231235959Z"),
-    ):
-        (folder / "ca.cnf").write_text(
-            "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n"
-            f"rand_serial=yes\nx509_extensions=x\nunique_subject=no\n[p]\nCN=supplied\n[x]\nsubjectAltName=DNS:{host}\n"
-            "authorityKeyIdentifier=keyid\n"
-        )
-        (folder / "index").write_text("")
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", "request", "-subj", f"/CN={host}")
-        run(
-            *["ca", "-batch", "-config", "ca.cnf", "-cert", f"{ca}.pem", "-keyfile", f"{ca}.key", "-notext"],
-            *[
-                "-startdate",
-                "20000101000000Z",
-                "-enddate",
-                until_when,
-                "-in",
-                "request",
-                "-out",
-                f"{name}.crt",
-            ],
-        )
-        (folder / f"{name}.pem").write_text(
-            (folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text()
-        )
-    return folder
-
-
-def serving(certificates: Path, name: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates / f"{name}.pem")
-    return context
 
 
 async def test_a_trusted_certificate_is_accepted(
@@ -456,33 +317,6 @@ async def test_a_tls_handshake_that_hangs(open_party: OpenParty, tmp_path: Path)
     async with listening(silence) as port:
         party = await open_party(api_settings(f"https://localhost:{port}", PROMPT), key_credential(tmp_path))
         assert_failed(await poll(party.client), R.TIMEOUT, None)
-
-
-Speaker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def listening(speak: Speaker) -> AsyncIterator[int]:
-    """A server below HTTP; its port."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with suppress(asyncio.CancelledError):
-                await speak(reader, writer)
-        finally:
-            tasks.discard(task)
-            writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # --- redirects ------------------------------------------------------------------------------------------
