@@ -23,7 +23,7 @@ from tests.pages import Samples, samples
 
 Line = dict[str, Any]
 
-_LOOKS: Final = 0.1  # seconds until the next look at a page where the log tells nothing
+_LOOKS: Final = 0.5  # seconds until the next look at a page where the log tells nothing
 
 
 class Log:
@@ -88,7 +88,7 @@ class Inside:
         """The first page that is wanted."""
         end = time.monotonic() + seconds
         while not wanted(page := await self.look()):
-            assert time.monotonic() < end, f"not seen: {page}, {self.log.lines}"
+            assert time.monotonic() < end, f"not seen; the log: {self.log.lines}"
             await self.log.news(_LOOKS)
         return page
 

@@ -138,6 +138,10 @@ class Pace:
         self._changed.set()
         return effects
 
+    def heard(self, *, well: bool) -> None:
+        """A request has ended, and still holds its slot: what waits for it goes by what was heard."""
+        self._doubtful = not well
+
     def credential_replaced(self) -> None:
         """There is a new secret: a site that is down by a refusal may be tried at once."""
         if self.state.outage is not None and self.state.outage.reason in REFUSALS:

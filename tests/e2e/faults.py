@@ -34,8 +34,8 @@ from tests.wix.servers import (
     says,
 )
 
-PROMPT: Final = "1s"  # of a deadline that is to pass
-SHORT_LIFE: Final = 2  # seconds of a token that is to be renewed soon
+PROMPT: Final = "2s"  # of a deadline that is to pass
+SHORT_LIFE: Final = 3  # seconds of a token that is to be renewed soon
 
 
 class Names:
@@ -87,7 +87,7 @@ class Plot:
     leaves: bool = False  # a connection for each poll, so that the next one meets the fault
     token_life: int = 14_400
     proxied: bool = False
-    shared: bool = False  # several polls may wait for the one request that fails
+    renews: bool = False  # tokens are short-lived: polls may wait for one together, or go with the old one
     asks: bool = True  # False: what fails is no request, and is not counted as one
     wait: tuple[float, float] = (1.0, 1.0)  # the least and the most that a 429 may ask for
 
@@ -289,7 +289,7 @@ IN_WIXS_WORDS: Final = as_json(
 
 hasty: Final = partial(Plot, timeout=PROMPT)
 tls: Final = partial(Plot, tls=True, leaves=True)
-token: Final = partial(Plot, token_life=SHORT_LIFE, shared=True)
+token: Final = partial(Plot, token_life=SHORT_LIFE, renews=True)
 
 PLOTS: Final[dict[str, Plot]] = {
     "nobody listens: the connection is refused": Plot(refuses, leaves=True),

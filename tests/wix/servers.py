@@ -213,11 +213,13 @@ async def listening(speak: Speaker, port: int = 0) -> AsyncIterator[int]:
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", port)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ShiftedClock(Clock):
