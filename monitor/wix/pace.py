@@ -35,14 +35,15 @@ class Slots:
         self._doubtful = asyncio.Semaphore(max(total // 2, 1))
 
     @asynccontextmanager
-    async def take(self, *, doubtful: bool) -> AsyncIterator[None]:
-        """Hold one slot."""
-        if doubtful:
-            async with self._doubtful, self._all:
-                yield
-        else:
+    async def take(self, doubtful: Callable[[], bool]) -> AsyncIterator[None]:
+        """Hold one slot; `doubtful` is asked again when its turn comes, as it may have changed by then."""
+        if not doubtful():
             async with self._all:
-                yield
+                if not doubtful():
+                    yield
+                    return
+        async with self._doubtful, self._all:
+            yield
 
 
 class Budget:
@@ -109,7 +110,7 @@ class Pace:
         async with self._site_slots, AsyncExitStack() as held:
             async with self._gate:
                 await self._wait_for_budget(trial=trial)
-                await held.enter_async_context(self._slots.take(doubtful=self._doubtful))
+                await held.enter_async_context(self._slots.take(lambda: self._doubtful))
                 self.check(trial=trial)
                 if not fit():
                     raise OutdatedError(self.site.name)

@@ -272,7 +272,7 @@ async def test_a_poll_whose_token_ends_while_it_waits_for_its_turn_goes_with_a_n
     slots = Slots(1)
     party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
     await poll(party.client)
-    async with slots.take(doubtful=False):
+    async with slots.take(lambda: False):
         waiting = begin(party.client)
         for _ in range(20):
             await asyncio.sleep(0)
