@@ -240,7 +240,8 @@ class WixClient:
         async with self.pace.request(trial=trial, fit=fit):
             on_started()
             answer = await self._api.send(method, path, headers, body)
-            self.pace.heard(well=isinstance(answer, Answer) and answer.http_status in _WELL)
+            if isinstance(answer, NoAnswer) or answer.http_status not in _WELL:
+                self.pace.doubt()
         if isinstance(answer, StaleConnection):
             with suppress(WithheldError):
                 async with self.pace.request(trial=trial):

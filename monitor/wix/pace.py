@@ -139,9 +139,9 @@ class Pace:
         self._changed.set()
         return effects
 
-    def heard(self, *, well: bool) -> None:
-        """A request has ended, and still holds its slot: what waits for it goes by what was heard."""
-        self._doubtful = not well
+    def doubt(self) -> None:
+        """A request has failed, and still holds its slot: what waits for it is doubtful till a poll succeeds."""
+        self._doubtful = True
 
     def credential_replaced(self) -> None:
         """There is a new secret: a site that is down by a refusal may be tried at once."""

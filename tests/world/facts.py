@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from monitor.core.model import FailureReason, Status
+from monitor.core.model import ConnectionState, FailureReason, Status
 from monitor.core.plan import SITE_SLOTS, in_phase_order, seconds_to_first, site_offset
 from monitor.sweep import Sweep
 from tests.world.script import SiteScript, World
@@ -118,6 +118,7 @@ class Seen:
     number: int
     known: Shown | None = None
     known_since: float = 0.0
+    state: ConnectionState | None = None  # the last that was found to say so
     transitions: int = 0
     absent: int = 0
     poll: Poll | None = None
@@ -162,10 +163,11 @@ class Token:
 
 @dataclass
 class TokenFailure:
-    """The last request for a token that earned none; whether a poll was booked for it."""
+    """The last request for a token that earned none; whether a poll was booked for it, and one counted."""
 
     request: Request
     meaning: Meaning
+    booked: bool = False
     counted: bool = False
 
 
@@ -233,8 +235,10 @@ class SiteFacts:
         return len(self.flying) + len(self._leaving)
 
     @property
-    def extras_in_window(self) -> int:
-        return sum(each.extra for each in self.flying) + sum(each.extra for each in self._leaving)
+    def extras_of_the_minute(self) -> int:
+        """Extra looks that were begun within the last 60 s."""
+        extras = (each for each in (*self.flying, *self._leaving) if each.extra)
+        return sum(each.started > self.now - WINDOW + TOUCH for each in extras)
 
     @property
     def is_asked(self) -> bool:

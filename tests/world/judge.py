@@ -68,6 +68,7 @@ class Judge:
         self.polls = 0
         self.on_broken: Callable[[], None] = lambda: None
         self._world = world
+        self._quiet = _quiet_from(world)
         self._clock = clock
         self._began = clock.monotonic()
         self._trace: deque[tuple[float, str, str]] = deque(maxlen=_SHOWN_BEFORE)
@@ -133,7 +134,7 @@ class Judge:
             rules.note_token(site, request, meaning)
         elif meaning.failure is FailureReason.UNAUTHORIZED:
             rules.note_refused(site, request)
-        if request.started > self._quiet_from():
+        if request.started > self._quiet:
             rules.check_peace(site, meaning)
         self._look()
 
@@ -189,7 +190,7 @@ class Judge:
     def drained(self, index: int) -> None:
         """From here on the site may start nothing new."""
         site = self._step(index, "is drained")
-        rules.check_settled(site, self._quiet_from())
+        rules.check_settled(site, self._quiet)
         site.drained = True
 
     def ended(self, left: list[str], errors: list[BaseException]) -> None:
@@ -251,8 +252,7 @@ class Judge:
             and site.now - (failed.request.ended or 0.0) < TOUCH + site.stood_still
             and (own is None or own.order < failed.request.order)
         ):
-            shared, failed.counted = failed.counted, True
-            return Result(failed.meaning, shared)
+            return Result(failed.meaning, rules.is_shared(site, failed))
         if own is None or own.meaning is None:
             site.broken("3 what is known", f"a poll of {seen.id} ended, and nothing was answered")
             return None
@@ -292,10 +292,10 @@ class Judge:
             site.broken("7 story", f"an id that was told before: {line}")
         self._ids.add(line["transition_id"])
 
-    def _quiet_from(self) -> float:
-        """From when on nothing is wrong any more."""
-        world = self._world
-        ends = [fault.end for site in world.sites for fault in site.faults]
-        ends += [each.at + each.later for site in world.sites for each in site.rotations]
-        ends += [pause.at + pause.seconds + WINDOW for pause in world.pauses]
-        return max(ends, default=0.0) + sum(pause.seconds for pause in world.pauses) + world.timeout
+
+def _quiet_from(world: World) -> float:
+    """From when on nothing is wrong any more."""
+    ends = [fault.end for site in world.sites for fault in site.faults]
+    ends += [each.at + each.later for site in world.sites for each in site.rotations]
+    ends += [pause.at + pause.seconds + WINDOW for pause in world.pauses]
+    return max(ends, default=0.0) + sum(pause.seconds for pause in world.pauses) + world.timeout

@@ -122,17 +122,20 @@ def note_known(site: SiteFacts, seen: Seen, meaning: Meaning) -> bool:
     if 0 < seen.absent < site.script.confirmations or shown == seen.known:
         return False
     seen.transitions += seen.known is not None
-    seen.known, seen.known_since = shown, site.now
+    seen.known, seen.known_since, seen.state = shown, site.now, None
     return True
 
 
 def check_known(site: SiteFacts, but: Seen | None) -> None:
+    watched = site.sweep.watched
     for seen in site.connections.values():
-        if seen is not but:
-            check_state(site, seen, site.sweep.watched[seen.number].state)
+        state = watched[seen.number].state
+        if state is not seen.state and seen is not but:  # a state is frozen: checked once, it is right
+            check_state(site, seen, state)
 
 
 def check_state(site: SiteFacts, seen: Seen, state: ConnectionState) -> None:
+    seen.state = state
     known = None if state.status is None else (state.status, state.reason)
     if known != seen.known:
         site.broken("3 what is known", f"{seen.id} is {seen.known}, and is held to be {known}")
@@ -189,10 +192,36 @@ def note_tick(site: SiteFacts) -> None:
         site.outage.latest, site.outage.held = site.now, site.held
 
 
+def is_shared(site: SiteFacts, failed: TokenFailure) -> bool:
+    """Whether another poll stands for this renewal that failed; which of them it is may be seen only."""
+    failed.booked = True
+    state = site.sweep.pace.state
+    if site.outage is None:
+        stands = state.outage is not None or state.failures_in_a_row > site.failures
+    else:
+        stands = state.outage is not None and state.outage.reason is failed.meaning.failure
+    shared = failed.counted or not stands
+    failed.counted = failed.counted or stands
+    return shared
+
+
+def check_counted(site: SiteFacts, failed: TokenFailure) -> None:
+    """A renewal that failed, and for which polls were booked, was counted once."""
+    ended = (failed.request.ended or 0.0) + site.stood_still + TOUCH
+    if not failed.booked or failed.counted or failed.meaning.failure not in COUNTED or site.now < ended:
+        return
+    failed.counted = True
+    if site.outage is None and site.up_since < ended:
+        site.broken("4 breaker", "a renewal failed, and does not count")
+
+
 def check_breaker(site: SiteFacts) -> None:
-    if (site.sweep.pace.state.outage is not None) != (site.outage is not None):
-        row = f"{site.failures} of {site.script.breaker} failures in a row"
+    state = site.sweep.pace.state
+    row = f"{site.failures} of {site.script.breaker} failures in a row"
+    if (state.outage is not None) != (site.outage is not None):
         site.broken("4 breaker", f"after {row} it is {'closed' if site.outage is not None else 'open'}")
+    elif site.outage is None and state.failures_in_a_row != site.failures:
+        site.broken("4 breaker", f"after {row} it counts {state.failures_in_a_row}")
 
 
 def check_trial(site: SiteFacts, outage: Outage, request: Request, seen: Seen) -> None:
@@ -255,7 +284,7 @@ def check_lateness(site: SiteFacts, seen: Seen) -> None:
         return
     waited = site.now - seen.waiting
     held = site.held - seen.held
-    if waited > ON_PHASE and not (site.extras_in_window and site.script.token_life):
+    if waited > ON_PHASE and not (site.extras_of_the_minute and site.script.token_life):
         site.late = max(site.late, seen.waiting)
     if waited > min(held, longest_wait(site)) + SLACK:
         seen.waiting = None
@@ -265,6 +294,8 @@ def check_lateness(site: SiteFacts, seen: Seen) -> None:
 
 def check_attention(site: SiteFacts) -> None:
     waiting = False
+    if site.token_failure is not None:
+        check_counted(site, site.token_failure)
     for seen in site.connections.values():
         if seen.waiting is not None:
             waiting = True
@@ -288,8 +319,9 @@ def check_booking(site: SiteFacts, seen: Seen, last: Request) -> None:
 def check_room(site: SiteFacts) -> None:
     """Extra looks take what the budget leaves: they hold up no due poll."""
     room = max(site.script.budget - int(site.n * WINDOW / site.interval) - 1, 0)
-    if site.extras_in_window > room and site.now >= site.disturbed_until:
-        site.broken("6 in time", f"{site.extras_in_window} extra looks in a full window, not {room}")
+    extras = site.extras_of_the_minute
+    if extras > room and site.now >= site.disturbed_until:
+        site.broken("6 in time", f"{extras} extra looks in a minute that is full, not {room}")
 
 
 def check_peace(site: SiteFacts, meaning: Meaning) -> None:

@@ -45,7 +45,7 @@ class Fault(Brief):
     """What is wrong at Wix for a while; where several are, the first that fits a request counts.
 
     `only`: the number of the one connection that it befalls. `wait`: a Retry-After as it stands, where
-    `+45` is the HTTP date 45 s ahead of the wall clock.
+    `+45` and `-45` are the HTTP dates 45 s ahead of the wall clock and behind it.
     """
 
     start: float

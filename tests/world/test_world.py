@@ -20,7 +20,7 @@ HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, derandomize=True)  # a new world is for the search, not for whoever comes next
 @given(worlds())
 def test_no_world_breaks_a_promise(world: World) -> None:
     play(world)
@@ -76,17 +76,29 @@ def test_wix_is_down_for_a_day_and_nothing_is_forgotten() -> None:
     assert [line["observed_late"] for line in late] == [True, True]
 
 
-@pytest.mark.parametrize("wait", ["", "0", "30", "+90", "-60", "99999999", "soon"])
-@pytest.mark.parametrize("on", ["polls", "all"])
-def test_a_storm_of_429s_is_sat_out(wait: str, on: str) -> None:
-    storm = Fault(600, HOUR, "limited", "all" if on == "all" else "polls", wait=wait)
-    site = SiteScript(connections=30, interval=30, token_life=900, faults=(storm,))
-    judge = play(World(3 * HOUR, (site, SiteScript(connections=5))))
-    asked_for = {"0": 1, "30": 30, "+90": 89, "-60": 1, "99999999": 3600}.get(wait, 60)
-    assert asked(judge, 0, 601, 600 + HOUR) <= (HOUR / asked_for + 1) * (1 + 30 * 0.3)
+@pytest.mark.parametrize(
+    ("on", "wait", "seconds"),
+    [
+        ("polls", "", 60),
+        ("polls", "0", 1),
+        ("polls", "30", 30),
+        ("all", "+90", 89),
+        ("all", "-60", 1),
+        ("polls", "99999999", 3600),
+        ("tokens", "soon", 60),
+    ],
+)
+def test_a_storm_of_429s_is_sat_out(on: On, wait: str, seconds: float) -> None:
+    storm = Fault(600, 1800, "limited", on, wait=wait)
+    site = SiteScript(connections=10, interval=30, token_life=900, faults=(storm,))
+    judge = play(World(6000, (site, SiteScript(connections=2))))
+    (_, told), lifted = judge.events("rate_limited")[0], judge.events("rate_limit_lifted")
+    assert told["wait_seconds"] == pytest.approx(seconds, abs=1)
+    assert len(judge.events("rate_limited")) == len(lifted) == 1
     assert judge.events("site_down") == judge.events("connection_polls_failing") == []
-    assert len(judge.events("rate_limited")) == len(judge.events("rate_limit_lifted")) == 1
-    assert asked(judge, 0, 2.5 * HOUR, 3 * HOUR) == pytest.approx(60 * 30, abs=6)
+    if seconds > 1 and on != "tokens":
+        assert asked(judge, 0, 601, 2400) <= 1800 / seconds + 1
+    assert asked(judge, 0, 5000, 6000) == pytest.approx(333, abs=4)
 
 
 def test_a_site_that_hangs_holds_up_none_of_those_that_share_its_slots() -> None:
@@ -123,12 +135,11 @@ def test_a_date_to_wait_for_is_read_by_the_clock_as_it_stands() -> None:
 def test_a_secret_that_is_rotated_is_taken_up_as_soon_as_it_is_in_its_file(
     later: float, token_life: float | None
 ) -> None:
-    site = SiteScript(connections=6, breaker=3, token_life=token_life, rotations=(Rotation(1000, later),))
+    site = SiteScript(connections=6, breaker=3, token_life=token_life, rotations=(Rotation(700, later),))
     judge = play(World(HOUR, (site,)))
     up = [at for at, _ in judge.events("site_up")]
-    refused = later > 0 and token_life is None  # a token lasts longer than these 400 s
-    assert len(up) == len(judge.events("site_down")) == refused
-    assert all(1000 + later <= at < 1000 + later + 6 for at in up)
+    assert len(up) == len(judge.events("site_down")) == (later > 0), "a token is renewed after 810 s"
+    assert all(700 + later <= at < 700 + later + 6 for at in up)
     assert len(judge.events("secret_replaced")) == 1
     assert asked(judge, 0, 2000, 3000) == pytest.approx(100, abs=2 if token_life is None else 5)
 
@@ -164,6 +175,7 @@ def days(count: int, seed: int) -> World:
         return SiteScript(
             connections,
             interval,
+            unsettled=100,
             token_life=token_life,
             dead_every=3,
             faults=tuple(fault() for _ in range(25)),
@@ -173,7 +185,7 @@ def days(count: int, seed: int) -> World:
 
     return World(
         count * DAY,
-        (site(8, 120, 4 * HOUR), site(4, 300, None), site(20, 600, 900)),
+        (site(4, 120, 4 * HOUR), site(4, 300, None), site(12, 600, 900)),
         max_in_flight=8,
         late=0.9,
         seed=seed,
@@ -184,7 +196,7 @@ def days(count: int, seed: int) -> World:
 
 def test_days_of_many_little_troubles_break_no_promise() -> None:
     judge = play(days(3, 7))
-    assert judge.polls > 20_000
+    assert judge.polls > 12_000
     assert len(judge.events("connection_transition")) > 50
     assert len(judge.events("site_up")) > 5
     dead = [each for each in judge.requests if each.connection == "c-0-0" and each.at > 2.2 * DAY]
@@ -195,3 +207,11 @@ def test_a_poll_that_takes_the_slot_of_one_that_failed_goes_by_that_failure() ->
     hung = SiteScript(interval=5.0, breaker=2, confirmations=1, faults=(Fault(0, 45.0, "hangs"),))
     lone = SiteScript(connections=1, breaker=1, confirmations=1)
     assert play(World(600, (hung, lone, lone, lone), max_in_flight=2)).polls > 0
+
+
+def test_a_token_that_comes_again_does_not_make_its_site_one_that_answers() -> None:
+    token = Fault(0, 45, "server_error", on="tokens")
+    tried = SiteScript(connections=1, interval=20, breaker=1, token_life=14_400, faults=(token,))
+    failing = SiteScript(connections=2, faults=(Fault(0, 10, "server_error"),))
+    judge = play(World(600, (tried, failing), max_in_flight=4, pauses=(Pause(17, 200),)))
+    assert judge.polls > 0

@@ -150,7 +150,7 @@ class ScriptedApi(Api):
     def _retry_after(self, text: str) -> tuple[str, float]:
         """The header as it is sent, and the seconds that are to be waited for it."""
         wall = self._clock.wall(self._clock.now())
-        if text.startswith("+"):
+        if text.startswith(("+", "-")):
             date = (wall + timedelta(seconds=float(text))).astimezone(UTC).replace(microsecond=0)
             return format_datetime(date, usegmt=True), _within((date - wall).total_seconds())
         return text, _within(float(text)) if text.isdigit() else 60.0
