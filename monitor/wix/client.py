@@ -32,7 +32,6 @@ CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path, not a secret
 
 _TURNS: Final = 3
-_WELL: Final = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 _KEEP_ALIVE: Final = 90.0  # seconds: above the usual interval, so that a lone connection's socket survives it
 
 
@@ -240,7 +239,7 @@ class WixClient:
         async with self.pace.request(trial=trial, fit=fit):
             on_started()
             answer = await self._api.send(method, path, headers, body)
-            if isinstance(answer, NoAnswer) or answer.http_status not in _WELL:
+            if isinstance(answer, NoAnswer) or answer.http_status != HTTPStatus.OK:
                 self.pace.doubt()
         if isinstance(answer, StaleConnection):
             with suppress(WithheldError):

@@ -140,7 +140,7 @@ class Pace:
         return effects
 
     def doubt(self) -> None:
-        """A request has failed, and still holds its slot: what waits for it is doubtful till a poll succeeds."""
+        """A request has failed, and still holds its slot: the site is doubtful until a poll succeeds."""
         self._doubtful = True
 
     def credential_replaced(self) -> None:

@@ -128,6 +128,7 @@ class Judge:
         self._answers += 1
         request.meaning, request.order = meaning, self._answers
         site.ended(request)
+        site.doubtful |= meaning.failure not in (None, FailureReason.BAD_RESPONSE)
         if meaning.wait:
             site.be_told_to_wait(meaning.wait)
         if request.connection is None:
