@@ -2,8 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import Final
 
 import pytest
+
+_NEWER: Final = Path(__file__).parents[1] / ".newer/usr/bin"
 
 
 def require(tool: str) -> str:
@@ -14,3 +18,10 @@ def require(tool: str) -> str:
     if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def newer(tool: str) -> str:
+    """The path of a program that is newer than this machine's own; without it the test is skipped."""
+    if not (path := _NEWER / tool).exists():
+        pytest.skip(f"there is no {path}: tests/install-newer-parts.sh could not fetch it")
+    return str(path)

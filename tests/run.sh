@@ -13,6 +13,7 @@ if [ "$#" -gt 0 ]; then
 fi
 
 bash tests/install-real-parts.sh
+bash tests/install-newer-parts.sh
 
 step() {
     printf '\n== %s\n' "$*"
