@@ -153,9 +153,14 @@ def simulate(scenario_file: Path, listen: Address) -> None:
 
 @cli.command()
 @_listen
-def demo(web_listen_address: tuple[Address, ...]) -> None:
+@click.option(
+    "--deploy-folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The source's deploy/: with Prometheus and Alertmanager installed, its alerts are shown too.",
+)
+def demo(web_listen_address: tuple[Address, ...], deploy_folder: Path | None) -> None:
     """Run simulator and daemon together on a sample fleet; nothing to configure."""
-    sys.exit(0 if _run(run_demo(web_listen_address, click.echo)) else 1)
+    sys.exit(0 if _run(run_demo(web_listen_address, click.echo, deploy_folder)) else 1)
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:

@@ -1,20 +1,24 @@
 """A real Prometheus and a real Alertmanager on loopback, over the shipped files with shorter times."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-import yaml
-from aiohttp import web
+import pytest
 
+from monitor.demo.children import free_address
+from monitor.demo.faster import Shipped, Webhook
+from monitor.demo.programs import Alertmanager, Programs, Prometheus, alertmanager, prometheus
+from monitor.demo.talk import Notification, inbox
 from tests.deploy.installation import ROOT
-from tests.real_parts import require
+from tests.real_parts import newer, require
 
 DEPLOY: Final = ROOT / "deploy"
+OPERATOR: Final = "operator"
+_BEATS: Final = "dead-mans-switch"
 _LOOK_AGAIN: Final = 0.1
 
 
@@ -25,131 +29,97 @@ async def until(wanted: Callable[[], Awaitable[object]], seconds: float = 30.0) 
             await asyncio.sleep(_LOOK_AGAIN)
 
 
-class Prometheus:
-    """A running Prometheus, asked over its HTTP API."""
+def installed() -> Programs:
+    """The machine's own."""
+    return Programs(require("prometheus"), require("prometheus-alertmanager"))
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
-        self._url = url
 
-    async def query(self, query: str) -> list[dict[str, str]]:
-        """The labels of each series that the query finds now."""
-        async with self._session.get(f"{self._url}/api/v1/query", params={"query": query}) as got:
-            answer = await got.json()
-        assert answer["status"] == "success", answer
-        return [each["metric"] for each in answer["data"]["result"]]
+def newest() -> Programs:
+    """Those of Prometheus 3."""
+    return Programs(newer("prometheus"), newer("prometheus-alertmanager"))
 
 
 class Inbox:
-    """What Alertmanager sent to its webhook, in the order of arrival."""
+    """What Alertmanager sent, message by message: those to the operator, and how often the switch was fed."""
 
     def __init__(self) -> None:
-        self.alerts: list[dict[str, Any]] = []
-        self._news = asyncio.Condition()
+        self.messages: list[Notification] = []
+        self._beats = 0
+        self._waiting: list[asyncio.Event] = []
 
-    async def take(self, request: web.Request) -> web.Response:
-        """Answer one notification."""
-        notification = await request.json()
-        async with self._news:
-            self.alerts += notification["alerts"]
-            self._news.notify_all()
-        return web.Response()
+    def take(self, message: Notification) -> None:
+        """Keep one message."""
+        if message["receiver"] == OPERATOR:
+            self.messages.append(message)
+        else:
+            self._beats += message["receiver"] == _BEATS
+        for event in self._waiting:
+            event.set()
 
-    async def told(self, status: str, seconds: float = 30.0) -> dict[str, Any]:
-        """The first alert that came, or will come, as `firing` or as `resolved`."""
-        async with asyncio.timeout(seconds), self._news:
-            await self._news.wait_for(lambda: any(alert["status"] == status for alert in self.alerts))
-        return next(alert for alert in self.alerts if alert["status"] == status)
+    async def told(self, status: str, name: str, since: int = 0, seconds: float = 40.0) -> Notification:
+        """The first message of that status on that alert, come or to come; `since` messages are old."""
 
+        def found() -> Notification | None:
+            fits = (each for each in self.messages[since:] if heading(each) == (status, name))
+            return next(fits, None)
 
-@asynccontextmanager
-async def inbox() -> AsyncIterator[tuple[Inbox, str]]:
-    """A webhook receiver, and its URL."""
-    inbox, app = Inbox(), web.Application()
-    app.router.add_post("/", inbox.take)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield inbox, f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+        await self._until(lambda: found() is not None, seconds)
+        message = found()
+        assert message is not None
+        return message
 
+    async def beats(self, count: int, seconds: float = 40.0) -> None:
+        """Let the dead man's switch be fed so many times more: a while in which a message could have come."""
+        enough = self._beats + count
+        await self._until(lambda: self._beats >= enough, seconds)
 
-@asynccontextmanager
-async def prometheus(folder: Path, target: str, alertmanager: str | None = None) -> AsyncIterator[Prometheus]:
-    """Prometheus over the shipped configuration, looking every second; all but one rule wait as shipped."""
-    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
-    config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager or "127.0.0.1:1"]}]
-    for name in config["rule_files"]:
-        _shorten_rules(DEPLOY / "prometheus" / name, folder / name)
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{_free_port()}"
-    flags = (f"--config.file={path}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={address}")
-    async with _running("prometheus", *flags, address=address) as session:
-        yield Prometheus(session, f"http://{address}")
-
-
-@asynccontextmanager
-async def alertmanager(folder: Path, webhook: str) -> AsyncIterator[str]:
-    """Alertmanager over the shipped configuration, telling at once; its address."""
-    config = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text())
-    config["route"] |= {"group_wait": "0s", "group_interval": "1s"}
-    config["receivers"][0]["webhook_configs"][0]["url"] = webhook
-    path = folder / "alertmanager.yml"
-    path.write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{_free_port()}"
-    flags = (f"--config.file={path}", f"--storage.path={folder}/alerts", f"--web.listen-address={address}")
-    # Without an address to cluster on, none is looked for: a machine may have loopback only.
-    alone = "--cluster.listen-address="
-    async with _running("prometheus-alertmanager", *flags, alone, address=address):
-        yield address
-
-
-def _shorten_rules(source: Path, target: Path) -> None:
-    document = yaml.safe_load(source.read_text())
-    for rule in document["groups"][0]["rules"]:
-        if rule["alert"] == "WixCalendarTokenRevoked":
-            rule |= {"for": "0s", "keep_firing_for": "0s"}
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(yaml.safe_dump(document))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def _running(tool: str, *flags: str, address: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """One of the two programs, once it is ready; terminated at the end."""
-    process = await asyncio.create_subprocess_exec(
-        require(tool),
-        *flags,
-        "--log.level=error",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    told = asyncio.ensure_future(process.communicate())  # noqa: TID251  held here
-    timeout = aiohttp.ClientTimeout(total=10)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-
-        async def ready() -> bool:
-            assert not told.done(), told.result()[1].decode()
-            with suppress(aiohttp.ClientError):
-                async with session.get(f"http://{address}/-/ready") as got:
-                    return got.status == 200
-            return False
-
+    async def _until(self, wanted: Callable[[], bool], seconds: float) -> None:
+        event = asyncio.Event()
+        self._waiting.append(event)
         try:
-            await until(ready)
-            yield session
+            async with asyncio.timeout(seconds):
+                while not wanted():
+                    event.clear()
+                    await event.wait()
+        except TimeoutError:
+            pytest.fail(f"what came: {[heading(each) for each in self.messages]}")
         finally:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await told
+            self._waiting.remove(event)
+
+
+def heading(message: Notification) -> tuple[str, str]:
+    """Whether a message says that something began or ended, and what: all its alerts have one name."""
+    return message["status"], message["groupLabels"]["alertname"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Both programs, and what they told."""
+
+    prometheus: Prometheus
+    alertmanager: Alertmanager
+    mail: Inbox
+
+    async def sees(self, query: str, seconds: float = 30.0) -> None:
+        """Until Prometheus finds something by the query."""
+        await until(lambda: self.prometheus.query(query), seconds)
+
+    async def known(self, name: str) -> list[dict[str, Any]]:
+        """What Alertmanager knows by the name of an alert."""
+        return [each for each in await self.alertmanager.alerts() if each["labels"]["alertname"] == name]
+
+
+@asynccontextmanager
+async def stack(programs: Programs, folder: Path, target: str, factor: float) -> AsyncIterator[Stack]:
+    """Both of them over the shipped files, every wait divided by the factor, looking at the target."""
+    shipped, mail = Shipped(DEPLOY, factor), Inbox()
+    ports = free_address(), free_address()
+    async with (
+        inbox(mail.take) as url,
+        alertmanager(
+            programs.alertmanager, shipped, folder, ports[0], Webhook(url, frozenset({OPERATOR, _BEATS}))
+        ) as teller,
+        prometheus(programs.prometheus, shipped, folder, ports[1], target, ports[0]) as watcher,
+    ):
+        await watcher.take_rules(shipped, folder)
+        yield Stack(watcher, teller, mail)
