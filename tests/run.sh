@@ -23,4 +23,5 @@ step .venv/bin/ruff check .
 step .venv/bin/ruff format --check .
 step .venv/bin/mypy monitor tests
 step .venv/bin/lint-imports
-step .venv/bin/python -m pytest --numprocesses=4 --dist=loadgroup
+step .venv/bin/python -m pytest -m "not alone" --numprocesses=4 --dist=loadgroup
+step .venv/bin/python -m pytest -m alone

@@ -23,7 +23,7 @@ from tests.fleet import oauth_site, write_config
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.xdist_group("alerts"),
+    pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -207,11 +207,9 @@ async def test_a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor
     ]
 
 
-async def test_300_tokens_that_are_revoked_together_are_one_message(
-    programs: Programs, tmp_path: Path
-) -> None:
+async def test_300_tokens_that_are_revoked_together_are_one_message(tmp_path: Path) -> None:
     fleet = sites(10, 30)
-    async with stage(programs, tmp_path, fleet, interval=2, factor=30) as its:
+    async with stage(installed(), tmp_path, fleet, interval=2, factor=30) as its:
         its.revoke(*names(fleet))
         message = await its.mail.told("firing", REVOKED)
         await its.mail.beats(4)
@@ -220,11 +218,9 @@ async def test_300_tokens_that_are_revoked_together_are_one_message(
     assert (len(message["alerts"]), message["truncatedAlerts"]) == (300, 0)
 
 
-async def test_an_outage_is_one_message_for_1000_calendars_and_its_end_another(
-    programs: Programs, tmp_path: Path
-) -> None:
+async def test_an_outage_is_one_message_for_1000_calendars_and_its_end_another(tmp_path: Path) -> None:
     fleet = sites(10, 100)
-    async with stage(programs, tmp_path, fleet, interval=4, factor=40) as its:
+    async with stage(installed(), tmp_path, fleet, interval=4, factor=40) as its:
 
         async def all_are_known() -> bool:
             return len(await its.stack.known("WixCalendarSiteUnreachable")) == 10

@@ -29,7 +29,6 @@ from tests.wix.servers import (
     envelope,
     hang,
     id_in,
-    listening,
     message,
     says,
 )
@@ -214,10 +213,8 @@ def another_has_the_port(speak: Speaker) -> Fault:
 
     @asynccontextmanager
     async def fault(scene: Scene) -> AsyncIterator[None]:
-        scene.server.leave()
-        async with listening(speak, scene.server.port):
+        async with scene.server.replaced(speak):
             yield
-        await scene.server.come()
 
     return fault
 

@@ -89,6 +89,15 @@ class RawServer:
         """Listen no more: who comes now is refused, until `come`."""
         self._server.close()
 
+    @asynccontextmanager
+    async def replaced(self, speak: Speaker) -> AsyncIterator[None]:
+        """Another answers at this port; at no moment is anybody refused."""
+        listener = self.listener.dup()
+        async with listening(speak, listener):
+            self._server.close()
+            yield
+            self._server = await asyncio.start_server(self._serve, sock=listener.dup(), ssl=self.ssl)
+
     @property
     def listener(self) -> socket.socket:
         """Where the kernel takes connections in, for options to be set."""
@@ -197,8 +206,8 @@ async def hang(talk: Talk) -> None:
 
 
 @asynccontextmanager
-async def listening(speak: Speaker, port: int = 0) -> AsyncIterator[int]:
-    """A server below HTTP; its port."""
+async def listening(speak: Speaker, listener: socket.socket | None = None) -> AsyncIterator[int]:
+    """A server below HTTP, at a port of its own or where the listener is; its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -212,7 +221,8 @@ async def listening(speak: Speaker, port: int = 0) -> AsyncIterator[int]:
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    at = {"sock": listener} if listener is not None else {"host": "127.0.0.1", "port": 0}
+    server = await asyncio.start_server(serve, **at)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
