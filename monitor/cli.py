@@ -85,7 +85,8 @@ def cli() -> None:
 @_log_level
 @_log_format
 def run(config_file: Path, web_listen_address: tuple[Address, ...], log_level: str, log_format: str) -> None:
-    """Run the daemon until SIGTERM or SIGINT."""
+    """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until there is something to reload
     loaded = load_or_exit(config_file)
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
@@ -98,7 +99,7 @@ def run(config_file: Path, web_listen_address: tuple[Address, ...], log_level: s
             message=warning.message,
         )
     outside = Outside(log, redactor, Clock(), Notifier())
-    sys.exit(0 if _run(serve(loaded.settings, outside, web_listen_address)) else 1)
+    sys.exit(0 if _run(serve(loaded, outside, web_listen_address)) else 1)
 
 
 @cli.command("check-config")

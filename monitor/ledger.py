@@ -56,7 +56,7 @@ class Ledger:
         self._reporter = reporter
         self._telemetry = telemetry
         self._log = log
-        self._checkpoint = checkpoint.total_seconds()
+        self.checkpoint_every = checkpoint
         self._thread = ThreadPoolExecutor(1, "store")
         self._pending: list[tuple[Booking, tuple[Effect, ...]]] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
@@ -67,8 +67,12 @@ class Ledger:
         self._known = store.states()
 
     def known(self, connection: Connection) -> ConnectionState | None:
-        """What an earlier run left behind."""
+        """What an earlier run left behind, or this one when the connection was last let go."""
         return self._known.get(_key(connection))
+
+    def let_go(self, connection: Connection, state: ConnectionState) -> None:
+        """A connection is watched no more: its state is kept, should it come back."""
+        self._known[_key(connection)] = state
 
     def tell_untold(self) -> None:
         """Tell what an earlier run committed and did not live to tell, or to mark: under the same ids."""
@@ -99,12 +103,12 @@ class Ledger:
     async def run(self) -> None:
         """Write and tell, until cancelled."""
         now = asyncio.get_running_loop().time
-        self._checkpoint_at = now() + self._checkpoint
+        self._checkpoint_at = now() + self.checkpoint_every.total_seconds()
         while True:
             await self._pause(now())
             began = now()
             if await self.flush() and began >= self._checkpoint_at and await self.checkpoint():
-                self._checkpoint_at = began + self._checkpoint
+                self._checkpoint_at = began + self.checkpoint_every.total_seconds()
 
     async def flush(self) -> bool:
         """Write a batch of what was booked, in order, and tell it; False on a failure: it waits then.

@@ -63,6 +63,10 @@ class Schedule:
 
         self._scheduler.add_job(run, _Every(period), id=name, next_run_time=self._wall_now())
 
+    def cancel(self, name: str) -> None:
+        """Call that one no more."""
+        self._scheduler.remove_job(name)
+
     def start(self) -> None:
         """Begin."""
         self._scheduler.start()

@@ -2,7 +2,8 @@
 
 Start: listen, connect, put each site's sweep on the schedule, then say ready. Stop: start no poll, let what
 is asked be answered within a limit, close. A task of its own, outside the schedule, watches the clock and
-feeds the watchdog only while the schedule ticks.
+feeds the watchdog only while the schedule ticks. SIGHUP, which may come at any time after the process has
+begun to start, reloads the configuration once all is up.
 """
 
 import asyncio
@@ -17,24 +18,21 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Settings, SiteSettings
-from monitor.core.model import Connection
-from monitor.errors import CannotStartError
+from monitor.config import Loaded, Settings
+from monitor.errors import CannotStartError, ConfigError, Problem
+from monitor.fleet import Fleet, checkpoint_for
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
 from monitor.metrics.page import negotiate, pieces
-from monitor.metrics.snapshot import Snapshot
 from monitor.metrics.telemetry import Telemetry
+from monitor.reload import Outcome, Reloader, Trigger
 from monitor.report import Reporter
 from monitor.schedule import Schedule
 from monitor.store import Opened, open_store
-from monitor.sweep import Sweep
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
 from monitor.web.server import Address, Page, Server
 from monitor.wix.client import Api
-from monitor.wix.pace import Slots
-from monitor.wix.site import connect_site
 
 DRAIN_SECONDS: Final = 6.0
 """How long a stop waits for answers under way; with all the rest it ends within 10 s."""
@@ -46,7 +44,6 @@ Announce = Callable[[list[str]], None]
 
 _HEARTBEAT: Final = timedelta(seconds=1)
 _PURGE_EVERY: Final = timedelta(hours=1)
-_LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
 _STATUS_EVERY: Final = 5  # heartbeats
 
 
@@ -63,8 +60,7 @@ class Outside:
 class Service:
     """The daemon over one configuration."""
 
-    def __init__(self, settings: Settings, outside: Outside, opened: Opened) -> None:
-        self._settings = settings
+    def __init__(self, loaded: Loaded, outside: Outside, opened: Opened, hangup: asyncio.Event) -> None:
         self._log = outside.log
         self._clock = outside.clock
         self._notifier = outside.notifier
@@ -72,7 +68,7 @@ class Service:
         self._not_ready: str | None = "starting"
         self._beats = 0
         self._failed = asyncio.Event()
-        self._api = Api(settings.api, self._clock, self._telemetry.request_took)
+        self._api = Api(loaded.settings.api, self._clock, self._telemetry.request_took)
         self._server = Server(self._page, lambda: self._not_ready)
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
@@ -80,34 +76,28 @@ class Service:
         if opened.set_aside is not None:
             self._telemetry.store_failed()
         reporter = Reporter(self._log, self._telemetry, self._clock)
-        checkpoint = min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
-        self._ledger = Ledger(opened.store, reporter, self._telemetry, self._log, checkpoint)
-        slots = Slots(settings.api.max_in_flight)
-        self._sweeps = [self._sweep(site, slots, reporter, outside.redactor) for site in settings.sites]
-
-    def _sweep(self, site: SiteSettings, slots: Slots, reporter: Reporter, redactor: Redactor) -> Sweep:
-        client = connect_site(
-            site,
-            self._api,
-            slots,
-            self._clock,
-            hide=redactor.hide,
-            on_renewed=lambda: self._log.debug("token_renewed", site=site.name),
+        self._ledger = Ledger(
+            opened.store, reporter, self._telemetry, self._log, checkpoint_for(loaded.settings)
         )
-        return Sweep(
-            site.connections,
-            client,
+        self._fleet = Fleet(
+            loaded.settings,
+            self._api,
             self._ledger,
-            reporter,
-            self._telemetry,
-            self._clock,
-            on_crash=self._poll_crashed,
+            reporter=reporter,
+            telemetry=self._telemetry,
+            schedule=self._schedule,
+            clock=self._clock,
+            log=self._log,
+            redactor=outside.redactor,
             on_task_error=self._task_failed,
         )
+        self._reloader = Reloader(loaded, self._take_over, self._log, self._telemetry, self._wall)
+        self._hangup = hangup
+        self._file = loaded.file
 
     async def run(self, addresses: Sequence[Address], stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
-        counts = self._counts()
+        counts = self._fleet.counts()
         try:
             urls = await self._start(addresses)
         except CannotStartError:
@@ -116,33 +106,32 @@ class Service:
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
         self._not_ready = None
-        self._notifier.ready(self._status())
+        self._notifier.ready(self._fleet.status())
         self._log.info("monitor_ready", version=__version__, listening=urls, **counts)
+        self._tasks.start(self._reload_on_hangup(), name="reload")
+        self._tasks.start(self._reloader.watch(), name="watch")
         try:
             await self._until(stop)
         finally:
-            await self._stop(counts)
+            await self._stop()
         return not self._failed.is_set()
 
     async def _start(self, addresses: Sequence[Address]) -> list[str]:
         try:
             await self._api.open()
         except (OSError, ssl.SSLError) as error:
-            raise CannotStartError(f"api.ca_file {self._settings.api.ca_file}: {error}") from error
+            raise CannotStartError(f"api.ca_file {self._fleet.settings.api.ca_file}: {error}") from error
         try:
             urls = await self._server.start(addresses)
         except CannotStartError:
             await self._api.close()
             raise
-        self._telemetry.config_reloaded(self._clock.wall(self._clock.now()).timestamp())
-        self._tell_stretched()
+        self._telemetry.config_reloaded(self._wall())
         self._ledger.tell_untold()
         self._tasks.start(self._ledger.run(), name="ledger")
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
-        for sweep in self._sweeps:
-            sweep.start()
-            self._schedule.every(f"sweep {sweep.pace.site.name}", sweep.tick_period, sweep.tick)
+        self._fleet.start()
         self._schedule.start()
         self._tasks.start(self._guard(), name="guard")
         return urls
@@ -153,12 +142,13 @@ class Service:
         for wait in waits:
             wait.cancel()
 
-    async def _stop(self, counts: dict[str, int]) -> None:
+    async def _stop(self) -> None:
+        counts = self._fleet.counts()
         self._not_ready = "stopping"
         self._notifier.stopping()
         self._log.info("monitor_stopping", version=__version__, **counts)
         self._schedule.stop()
-        cut = await asyncio.gather(*(sweep.drain(DRAIN_SECONDS) for sweep in self._sweeps))
+        cut = await self._fleet.drain(DRAIN_SECONDS)
         await self._tasks.drain(0)
         unwritten = await self._ledger.close(CLOSE_SECONDS)
         await self._server.stop()
@@ -167,7 +157,7 @@ class Service:
             self._log.error(
                 "changes_unwritten", changes=unwritten, mend="they are told anew if they still hold"
             )
-        facts = {"polls_cut_off": sum(cut), "changes_unwritten": unwritten}
+        facts = {"polls_cut_off": cut, "changes_unwritten": unwritten}
         self._log.info("monitor_stopped", version=__version__, **facts, **counts)
 
     async def _guard(self) -> None:
@@ -187,58 +177,50 @@ class Service:
         self._beats += 1
         self._telemetry.ticked(self._clock.wall(self._clock.now()).timestamp())
         if self._beats % _STATUS_EVERY == 0:
-            self._notifier.status(self._status())
+            self._notifier.status(self._fleet.status())
 
     def _purge(self) -> None:
         """Every hour, but for the first: a clock that is wrong at boot has been set by then."""
         if self._beats * _HEARTBEAT < _PURGE_EVERY / 2:
             return
-        connections = (each for site in self._settings.sites for each in site.connections)
-        watched = {(each.site, each.id) for each in connections}
-        self._tasks.start(self._ledger.purge(self._settings.store.history_retention, watched), name="purge")
-
-    def _tell_stretched(self) -> None:
-        for site in self._settings.sites:
-            if site.interval_in_force > site.interval:
-                self._log.warning("interval_stretched", site=site.name, interval=site.interval_in_force)
+        settings = self._fleet.settings
+        watched = {(each.site, each.id) for site in settings.sites for each in site.connections}
+        self._tasks.start(self._ledger.purge(settings.store.history_retention, watched), name="purge")
 
     def _page(self, accept: str) -> Page:
         dialect, content_type = negotiate(accept)
-        return Page(content_type, pieces(self._snapshot(), self._telemetry, dialect))
+        return Page(content_type, pieces(self._fleet.snapshot(), self._telemetry, dialect))
 
-    def _snapshot(self) -> Snapshot:
-        now = self._clock.now()
-        wall = self._clock.wall(now)
-        maintained = [site.maintenance_until for site in self._settings.sites]
-        return Snapshot(
-            now=now,
-            correction=wall - now,
-            connections=[(each.connection, each.state) for sweep in self._sweeps for each in sweep.watched],
-            sites=[
-                sweep.snapshot(maintenance=until is not None and wall < until)
-                for sweep, until in zip(self._sweeps, maintained, strict=True)
-            ],
-        )
+    def _wall(self) -> float:
+        return self._clock.wall(self._clock.now()).timestamp()
 
-    def _status(self) -> str:
-        now = self._clock.now()
-        watched = [each for sweep in self._sweeps for each in sweep.watched]
-        seen = [each for each in watched if each.state.status is not None]
-        bad = sum(not each.state.is_healthy(each.connection.policy) for each in seen)
-        stale = sum(each.state.is_stale(each.connection.policy, now) for each in watched)
-        down = sum(sweep.pace.state.outage is not None for sweep in self._sweeps)
-        unseen = len(watched) - len(seen)
-        return (
-            f"connections: {len(watched)}, {unseen} not seen yet, {bad} unhealthy, {stale} stale; "
-            f"sites: {len(self._sweeps)}, {down} down"
-        )
+    async def reload(self, trigger: Trigger) -> Outcome:
+        """Read the configuration anew."""
+        self._notifier.reloading()
+        try:
+            return await self._reloader.reload(trigger)
+        finally:
+            self._notifier.ready(self._fleet.status())
 
-    def _counts(self) -> dict[str, int]:
-        sites = self._settings.sites
-        return {"sites": len(sites), "connections": sum(len(site.connections) for site in sites)}
+    async def _reload_on_hangup(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await self.reload("signal")
 
-    def _poll_crashed(self, connection: Connection, error: Exception) -> None:
-        self._log.error("poll_crashed", site=connection.site, connection=connection.name, exc_info=error)
+    async def _take_over(self, settings: Settings) -> None:
+        if self._not_ready is not None:
+            raise self._refusal("", "the daemon is stopping")
+        if settings.store.url != self._fleet.settings.store.url:
+            raise self._refusal("store.url", "cannot change while the daemon runs; restart it")
+        try:
+            await self._api.adapt(settings.api)
+        except (OSError, ssl.SSLError) as error:
+            raise self._refusal("api.ca_file", f"cannot be used: {error}") from error
+        self._fleet.take_over(settings)
+
+    def _refusal(self, path: str, message: str) -> ConfigError:
+        return ConfigError((Problem(str(self._file), 0, path, message),))
 
     def _tick_skipped(self, job: str) -> None:
         self._log.warning("tick_skipped", job=job)
@@ -253,7 +235,7 @@ class Service:
 
 
 async def serve(
-    settings: Settings, outside: Outside, addresses: Sequence[Address], announce: Announce = lambda _: None
+    loaded: Loaded, outside: Outside, addresses: Sequence[Address], announce: Announce = lambda _: None
 ) -> bool:
     """Run the daemon until SIGTERM or SIGINT; False where a defect ended it. Raises CannotStartError.
 
@@ -263,8 +245,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: outside.log.warning("reload_not_offered", mend="restart"))
-    opened = open_store(settings.store.path, outside.clock)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
+    opened = open_store(loaded.settings.store.path, outside.clock)
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
-    return await Service(settings, outside, opened).run(addresses, stop, announce)
+    return await Service(loaded, outside, opened, hangup).run(addresses, stop, announce)

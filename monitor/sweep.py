@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from enum import Enum
 from itertools import count
@@ -44,13 +44,14 @@ class _Stage(Enum):
 class Watched:
     """One connection under watch: who it is, what we know, and whether it is being polled."""
 
-    __slots__ = ("connection", "due", "extra_at", "stage", "state", "task")
+    __slots__ = ("connection", "due", "extra_at", "plan", "stage", "state", "task")
 
     def __init__(self, connection: Connection, state: ConnectionState) -> None:
         self.connection = connection
         self.state = state
         self.stage = _Stage.IDLE
         self.due = 0.0
+        self.plan: int | None = None  # which of its plans for regular polls holds; None: it is let go
         self.extra_at: float | None = None  # of the extra poll that is planned, if one is
         self.task: asyncio.Task[None] | None = None
 
@@ -59,6 +60,7 @@ class _Due(NamedTuple):
     at: float
     order: int
     watched: Watched
+    plan: int | None
     extra: bool
 
 
@@ -77,21 +79,13 @@ class Sweep:
         on_task_error: Callable[[BaseException], None],
     ) -> None:
         self.pace = client.pace
-        self.tick_period = min(max(self.pace.site.interval / 2, SHORTEST_TICK), LONGEST_TICK)
-        self._interval = self.pace.site.interval.total_seconds()
-        self._client = client
+        self.client = client
         self._ledger = ledger
         self._reporter = reporter
         self._telemetry = telemetry
         self._clock = clock
         self._on_crash = on_crash
         self._tasks = TaskBag(on_task_error)
-        now = clock.now()
-        self.watched = [
-            Watched(each, ledger.known(each) or ConnectionState(watched_since=now)) for each in connections
-        ]
-        for watched in self.watched:
-            ledger.watch(watched.connection, watched.state)
         self._order = count()
         self._agenda: list[_Due] = []
         self._horizon = -math.inf
@@ -102,16 +96,71 @@ class Sweep:
         self._walk = 0
         self._extras: deque[float] = deque()  # when those of the last window were begun
         self._stopped = False
+        self._interval = self.pace.site.interval.total_seconds()
+        self._leaving: dict[str, Watched] = {}  # let go, and a poll of theirs has not ended yet
+        self.watched = [self._watch(each) for each in connections]
+
+    @property
+    def tick_period(self) -> timedelta:
+        """How often to tick."""
+        return min(max(self.pace.site.interval / 2, SHORTEST_TICK), LONGEST_TICK)
 
     def start(self) -> None:
         """Put each connection at its phase."""
+        self._put_in_phase(self.watched)
+
+    def take_over(self, connections: Iterable[Connection]) -> None:
+        """Watch these from now on, at the interval that the pace has now.
+
+        Who stays keeps its state, a poll under way and, where the interval is the same, its phase. Who goes
+        has no poll any more; what one under way still tells is heard for the site only.
+        """
+        before = {watched.connection.id: watched for watched in self.watched}
+        self.watched = [self._taken_over(each, before.pop(each.id, None)) for each in connections]
+        for gone in before.values():
+            self._let_go(gone)
+        kept = self._interval == self.pace.site.interval.total_seconds()
+        self._interval = self.pace.site.interval.total_seconds()
+        self._put_in_phase([each for each in self.watched if each.plan is None or not kept])
+        self._plan_trial()
+
+    def _watch(self, connection: Connection) -> Watched:
+        known = self._ledger.known(connection)
+        watched = Watched(connection, known or ConnectionState(watched_since=self._clock.now()))
+        self._ledger.watch(connection, watched.state)
+        return watched
+
+    def _taken_over(self, connection: Connection, watched: Watched | None) -> Watched:
+        watched = watched or self._leaving.pop(connection.id, None)
+        if watched is None:
+            return self._watch(connection)
+        if watched.connection != connection:
+            watched.connection = connection
+            self._ledger.watch(connection, watched.state)
+        return watched
+
+    def _let_go(self, watched: Watched) -> None:
+        watched.plan = watched.extra_at = None
+        self._ledger.let_go(watched.connection, watched.state)
+        if watched.task is not None:
+            self._leaving[watched.connection.id] = watched
+        self._give_up_waiting(watched)
+
+    def _give_up_waiting(self, watched: Watched) -> None:
+        if watched.stage is _Stage.WAITING and watched.task is not None:
+            watched.task.cancel()
+
+    def _put_in_phase(self, those: Collection[Watched]) -> None:
         now = self._clock.monotonic()
         epoch = self._clock.wall(self._clock.now()).timestamp()
         offset = site_offset(self.pace.site.name)
-        by_id = {watched.connection.id: watched for watched in self.watched}
-        for rank, connection_id in enumerate(in_phase_order(by_id)):
-            wait = seconds_to_first(epoch, self.pace.site.interval, rank + offset, len(by_id))
-            self._push(now + wait, by_id[connection_id])
+        wanted = {watched.connection.id: watched for watched in those}
+        ids = in_phase_order(watched.connection.id for watched in self.watched)
+        for rank, connection_id in enumerate(ids if wanted else ()):
+            if (watched := wanted.get(connection_id)) is not None:
+                wait = seconds_to_first(epoch, self.pace.site.interval, rank + offset, len(ids))
+                watched.plan = next(self._order)
+                self._push(now + wait, watched)
 
     def tick(self) -> None:
         """Arm what comes due soon."""
@@ -147,19 +196,18 @@ class Sweep:
         if self._trial_timer is not None:
             self._trial_timer.cancel()
         for watched in self.watched:
-            if watched.stage is _Stage.WAITING and watched.task is not None:
-                watched.task.cancel()
+            self._give_up_waiting(watched)
         cut = await self._tasks.drain(limit)
-        await self._client.close()
+        await self.client.close()
         return cut
 
     def _look_at_the_secret(self) -> None:
-        if self._client.take_new_secret():
+        if self.client.take_new_secret():
             self._reporter.emit((SecretReplaced(site=self.pace.site.name),))
             self._plan_trial()
 
     def _push(self, at: float, watched: Watched, *, extra: bool = False) -> None:
-        due = _Due(at, next(self._order), watched, extra)
+        due = _Due(at, next(self._order), watched, watched.plan, extra)
         if at <= self._horizon:
             self._arm(due)
         else:
@@ -178,6 +226,8 @@ class Sweep:
     def _fall_due(self, due: _Due) -> None:
         if due.extra:
             self._begin_extra(due)
+            return
+        if due.plan != due.watched.plan:  # it has another phase by now, or is let go
             return
         at = self._skip_what_passed(due)
         self._push(at + self._interval, due.watched)
@@ -236,6 +286,8 @@ class Sweep:
         finally:
             watched.stage = _Stage.IDLE
             watched.task = None
+            if watched.plan is None:
+                self._leaving.pop(watched.connection.id, None)
             self._trying = self._trying and not trial
             self._plan_trial()
 
@@ -244,11 +296,11 @@ class Sweep:
             watched.stage = _Stage.ASKING
             self._telemetry.poll_lagged(max(self._clock.monotonic() - watched.due, 0.0))
 
-        observation = await self._client.get_connection(
-            watched.connection.id, on_started=started, trial=trial
-        )
+        observation = await self.client.get_connection(watched.connection.id, on_started=started, trial=trial)
         now = self._clock.now()
         self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
+        if watched.plan is None:
+            return
         up = self.pace.state.outage is None
         step = advance(watched.connection, watched.state, observation, now, site_up=up)
         if self._ledger.book(watched.connection, step):

@@ -5,6 +5,7 @@ The protocol is small and stable; the libraries for it are unmaintained or bring
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,6 +26,10 @@ class Notifier:
     def status(self, text: str) -> None:
         """The line that `systemctl status` shows."""
         self._send(f"STATUS={text}")
+
+    def reloading(self) -> None:
+        """A new configuration is being read; `ready` ends it. By the time systemd tells two reloads apart."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def alive(self) -> None:
         """Feed the watchdog."""

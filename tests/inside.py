@@ -96,10 +96,11 @@ class Inside:
 @asynccontextmanager
 async def inside(config: Path) -> AsyncIterator[Inside]:
     """A daemon over that configuration, on a port of the system's choice, stopped at the end."""
-    settings = load(config, environ={}).settings
+    loaded = load(config, environ={})
     log, clock = Log(), Clock()
     outside = Outside(log.logger(), Redactor(), clock, Notifier({}))
-    service = Service(settings, outside, open_store(settings.store.path, clock))
+    opened = open_store(loaded.settings.store.path, clock)
+    service = Service(loaded, outside, opened, asyncio.Event())
     stop = asyncio.Event()
     listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:

@@ -3,6 +3,16 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 Samples = dict[tuple[str, str, str], float]
+Labelled = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def labelled(page: str) -> Labelled:
+    """Values by name and all labels."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
 
 
 def samples(page: str) -> Samples:

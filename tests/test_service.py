@@ -21,15 +21,15 @@ from tests.fleet import oauth_site, write_config
 
 async def test_a_start_that_fails_lets_go_of_the_store_and_writes_nothing_in_it(tmp_path: Path) -> None:
     scenario = Scenario(sites=(oauth_site("downtown", [Connection(id="anna")]),))
-    settings = load(write_config(tmp_path, "http://127.0.0.1:1", scenario), environ={}).settings
+    loaded = load(write_config(tmp_path, "http://127.0.0.1:1", scenario), environ={})
     redactor, clock = Redactor(), Clock()
     log = set_up("info", Format.JSON, redactor, stream=io.StringIO())
-    opened = open_store(settings.store.path, clock)
-    service = Service(settings, Outside(log, redactor, clock, Notifier({})), opened)
+    opened = open_store(loaded.settings.store.path, clock)
+    service = Service(loaded, Outside(log, redactor, clock, Notifier({})), opened, asyncio.Event())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Address("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(CannotStartError, match="something else does"):
             await service.run([address], asyncio.Event(), lambda _: None)
-    again = open_store(settings.store.path, clock).store
+    again = open_store(loaded.settings.store.path, clock).store
     assert again.states() == {}
     again.close()

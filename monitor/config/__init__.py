@@ -1,5 +1,6 @@
 """YAML and environment in, frozen settings out; every problem at once, with file and line."""
 
+from monitor.config.difference import Difference, Names, difference
 from monitor.config.load import Loaded, load
 from monitor.config.model import json_schema
 from monitor.config.report import plan_report
@@ -14,19 +15,24 @@ from monitor.config.settings import (
     StoreSettings,
 )
 from monitor.config.source import Duration, StrictModel, parse
+from monitor.config.watching import Sources
 
 __all__ = [
     "ApiKeyCredential",
     "ApiSettings",
+    "Difference",
     "Duration",
     "Loaded",
+    "Names",
     "OAuthCredential",
     "SecretSource",
     "Secrets",
     "Settings",
     "SiteSettings",
+    "Sources",
     "StoreSettings",
     "StrictModel",
+    "difference",
     "json_schema",
     "load",
     "parse",

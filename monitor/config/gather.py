@@ -1,6 +1,5 @@
 """The connections of a site, from the file itself and from the files that it names."""
 
-import glob
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import blake2b
@@ -11,6 +10,7 @@ from monitor.config.document import EMPTY, Loc
 from monitor.config.model import ConnectionFile, Entry, EntryOrHole, Site
 from monitor.config.resolve import Resolver
 from monitor.config.source import Source, parse_partly
+from monitor.config.watching import Sources
 from monitor.errors import Problem
 
 _LONGEST_OWN_NAME: Final = 64
@@ -50,6 +50,7 @@ class Gatherer:
         self._resolver = resolver
         self._problems = problems
         self._read: dict[Path, tuple[Source, list[Entry | None]]] = {}
+        self.sources = Sources()
 
     def inline(self, loc: Loc, site: Site) -> list[Item]:
         """The connections in the file itself."""
@@ -67,9 +68,7 @@ class Gatherer:
         pattern = self._resolver.pattern(loc, text)
         if pattern is None:
             return []
-        # glob.glob keeps `${NAME}` values that were escaped apart from wildcards, which Path.glob cannot.
-        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-        files = [path for path in found if path.is_file()]
+        files = self.sources.look(pattern)
         if not files:
             told = "matches no file; add one, or remove this entry"
             self._problems.append(self._source.problem(loc, told, "warning"))

@@ -1,9 +1,10 @@
 """From the file to frozen settings: shape, paths, secrets, checks across it, and every problem at once."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
@@ -14,16 +15,21 @@ from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
 from monitor.config.settings import ApiSettings, Settings, SiteSettings, StoreSettings
 from monitor.config.source import Source, parse_partly
+from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
 from monitor.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that can be used, and what is doubtful about them."""
+    """Settings that can be used, what is doubtful about them, and the files they came from."""
 
+    file: Path
     settings: Settings
     warnings: tuple[Problem, ...]
+    sources: Sources
+    again: Callable[[], "Loaded"] = field(repr=False)
+    """Read it anew, in the same way."""
 
 
 def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.REQUIRED) -> Loaded:
@@ -40,7 +46,8 @@ def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.R
     ordered = _in_file_order(path, problems)
     if any(problem.severity == "error" for problem in ordered):
         raise ConfigError(ordered)
-    return Loaded(settings, ordered)
+    again = partial(load, path, environ=environ, secrets=secrets)
+    return Loaded(path, settings, ordered, loading.sources, again)
 
 
 def _in_file_order(path: Path, problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -66,6 +73,7 @@ class _Loading:
         self._problems = problems
         self._resolver = Resolver(source, environ, problems, secrets)
         self._gatherer = Gatherer(source, self._resolver, problems)
+        self.sources = self._gatherer.sources
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()

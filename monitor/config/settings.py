@@ -17,6 +17,15 @@ SECRET_LIMIT: Final = 64 * 1024
 _VISIBLE: Final = re.compile(r"[ -~]+")
 
 
+def file_version(path: Path) -> Hashable:
+    """What changes when a file is replaced, written or allowed to be read; None where there is none."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class SecretSource:
     """Where a secret is: in a file or in a variable of the environment, exactly one of them."""
@@ -26,13 +35,7 @@ class SecretSource:
 
     def version(self) -> Hashable:
         """What changes when the file is replaced, written or allowed to be read; None where there is none."""
-        if self.file is None:
-            return None
-        try:
-            seen = self.file.stat()
-        except OSError:
-            return None
-        return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+        return None if self.file is None else file_version(self.file)
 
     def read(self, environ: Mapping[str, str] = os.environ) -> str:
         """The secret, without white space around it.

@@ -61,20 +61,20 @@ async def run_demo(
         )
         tasks = TaskBag(lambda error: say(f"No alerts are shown: {error!r}."))
         async with Simulator(scenario) as simulator:
-            settings = _settings(folder, simulator.base_url)
+            loaded = load(_config(folder, simulator.base_url), environ={})
             redactor = Redactor()
             outside = Outside(set_up("info", Format.CONSOLE, redactor), redactor, Clock(), Notifier())
 
             def announce(urls: list[str]) -> None:
                 if deploy is not None and alerts is None:
                     say(_MISSING)
-                say(_lead(settings, urls[0], simulator.base_url, alerts))
+                say(_lead(loaded.settings, urls[0], simulator.base_url, alerts))
                 _end_with_the_terminal()
                 if alerts is not None:
                     tasks.start(alerts.run(urls[0].removeprefix("http://")), name="alerts")
 
             try:
-                return await serve(settings, outside, addresses, announce)
+                return await serve(loaded, outside, addresses, announce)
             finally:
                 await tasks.drain(0)
 
@@ -84,13 +84,13 @@ def _end_with_the_terminal() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
 
 
-def _settings(folder: Path, base_url: str) -> Settings:
+def _config(folder: Path, base_url: str) -> Path:
     config = _resource("monitor.yml", folder)
     config.write_text(config.read_text().replace("BASE_URL", base_url).replace("FOLDER", str(folder)))
     for name, secret in _SECRETS.items():
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(secret)
-    return load(config, environ={}).settings
+    return config
 
 
 def _lead(settings: Settings, url: str, base_url: str, alerts: Alerts | None) -> str:

@@ -64,31 +64,44 @@ class Api:
         self._took = took
         self._watcher = watcher
         self._session: aiohttp.ClientSession | None = None
+        self._former: list[aiohttp.ClientSession] = []
 
     async def open(self) -> None:
         """Set up the session. Raises OSError or ssl.SSLError where `ca_file` cannot be used."""
-        context = ssl.create_default_context(cafile=self._settings.ca_file)
-        self._session = aiohttp.ClientSession(
+        self._session = self._new_session(self._settings)
+
+    async def adapt(self, settings: ApiSettings) -> None:
+        """Go on with other settings; requests under way end by the former ones. Raises as `open` does."""
+        if settings == self._settings:
+            return
+        session = self._new_session(settings)
+        if self._session is not None:
+            self._former.append(self._session)
+        self._session, self._settings = session, settings
+        self.base_url = settings.base_url.rstrip("/")
+
+    def _new_session(self, settings: ApiSettings) -> aiohttp.ClientSession:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=self._settings.timeout.total_seconds(), ceil_threshold=math.inf
-            ),
+            timeout=aiohttp.ClientTimeout(total=settings.timeout.total_seconds(), ceil_threshold=math.inf),
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 "User-Agent": f"wix-calendar-monitor/{__version__}",
             },
             auto_decompress=False,
-            proxy=self._proxy(),
+            proxy=_proxy(settings),
             middlewares=(only_once,),
             trace_configs=[watch_reuse()],
         )
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (*self._former, self._session):
+            if session is not None:
+                await session.close()
 
     async def send(
         self, method: str, path: str, headers: Headers, body: Mapping[str, str] | None = None
@@ -118,13 +131,14 @@ class Api:
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return NoAnswer(*explain(error))
 
-    def _proxy(self) -> str | None:
-        """The configured proxy or the environment's; aiohttp's `trust_env` would obey `~/.netrc` as well."""
-        url = URL(self.base_url)
-        if not self._settings.proxy_from_environment or proxy_bypass(url.host or ""):
-            return self._settings.proxy_url
-        found = getproxies().get(url.scheme)
-        return f"http://{found}" if found and "://" not in found else found
+
+def _proxy(settings: ApiSettings) -> str | None:
+    """The configured proxy or the environment's; aiohttp's `trust_env` would obey `~/.netrc` as well."""
+    url = URL(settings.base_url)
+    if not settings.proxy_from_environment or proxy_bypass(url.host or ""):
+        return settings.proxy_url
+    found = getproxies().get(url.scheme)
+    return f"http://{found}" if found and "://" not in found else found
 
 
 def _nothing() -> None:
@@ -151,11 +165,25 @@ class WixClient:
         self._api = api
         self.pace = pace
         self._clock = clock
-        self._credential: Credential = (
-            OAuth(credential, self._ask_token, clock, hide, on_renewed, pace.failed)
-            if isinstance(credential, OAuthCredential)
-            else ApiKey(credential, hide)
-        )
+        self._hide = hide
+        self._on_renewed = on_renewed
+        self._settings = credential
+        self._credential = self._take(credential)
+        self._former: list[Credential] = []
+
+    def _take(self, credential: ApiKeyCredential | OAuthCredential) -> Credential:
+        if isinstance(credential, OAuthCredential):
+            failed = self.pace.failed
+            return OAuth(credential, self._ask_token, self._clock, self._hide, self._on_renewed, failed)
+        return ApiKey(credential, self._hide)
+
+    def use(self, credential: ApiKeyCredential | OAuthCredential) -> None:
+        """Go on with this credential; polls that wait for a token of the former one still get it."""
+        if credential == self._settings:
+            return
+        self._former.append(self._credential)
+        self._settings, self._credential = credential, self._take(credential)
+        self.pace.credential_replaced()
 
     async def get_connection(
         self, connection_id: str, *, on_started: Callable[[], None], trial: bool = False
@@ -188,8 +216,9 @@ class WixClient:
         return True
 
     async def close(self) -> None:
-        """End what the credential has under way."""
-        await self._credential.close()
+        """End what the credential, and former ones, have under way."""
+        for credential in (*self._former, self._credential):
+            await credential.close()
 
     async def _ask(
         self, connection_id: str, on_started: Callable[[], None], *, trial: bool

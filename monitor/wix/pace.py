@@ -31,6 +31,10 @@ class Slots:
     """The whole process's requests in flight; the doubtful ones, together, get half."""
 
     def __init__(self, total: int) -> None:
+        self.resize(total)
+
+    def resize(self, total: int) -> None:
+        """From now on so many; who holds a slot, or waits for one, does so among the former ones."""
         self._all = asyncio.Semaphore(total)
         self._doubtful = asyncio.Semaphore(max(total // 2, 1))
 
@@ -50,7 +54,7 @@ class Budget:
     """Counts the requests of a rolling window; seconds are monotonic."""
 
     def __init__(self, requests_per_minute: int) -> None:
-        self._limit = requests_per_minute
+        self.limit = requests_per_minute
         self._in_flight = 0
         self._leaves: deque[float] = deque()  # when each ended request leaves the window
 
@@ -58,7 +62,7 @@ class Budget:
         """How many requests may be started at once."""
         while self._leaves and self._leaves[0] <= now:
             self._leaves.popleft()
-        return self._limit - self._in_flight - len(self._leaves)
+        return self.limit - self._in_flight - len(self._leaves)
 
     def seconds_to_free(self, now: float) -> float:
         """How long until one may be started; a whole window where only requests in flight are in the way."""
@@ -120,6 +124,12 @@ class Pace:
                 yield
             finally:
                 self._budget.ended(self._clock.monotonic())
+
+    def adapt(self, site: Site, requests_per_minute: int) -> None:
+        """Go on with other settings; what was sent and what is known of the site stands."""
+        self.site = site
+        self.requests_per_minute = self._budget.limit = requests_per_minute
+        self._changed.set()
 
     def check(self, *, trial: bool) -> None:
         """Raise WithheldError where the site is down (unless this is the breaker's trial) or must wait."""

@@ -20,11 +20,20 @@ def connect_site(
     on_renewed: Callable[[], None],
 ) -> WixClient:
     """The client of one site; nothing is sent yet."""
-    site = Site(
+    pace = Pace(_site(settings), settings.requests_per_minute, slots, clock, lambda: random.uniform(-1, 1))  # noqa: S311
+    return WixClient(api, pace, clock, settings.credential, hide, on_renewed)
+
+
+def adapt_site(client: WixClient, settings: SiteSettings) -> None:
+    """Let a site's client go on with other settings; its budget and what is known of the site stand."""
+    client.pace.adapt(_site(settings), settings.requests_per_minute)
+    client.use(settings.credential)
+
+
+def _site(settings: SiteSettings) -> Site:
+    return Site(
         name=settings.name,
         interval=settings.interval_in_force,
         breaker_failures=settings.breaker_failures,
         connections=len(settings.connections),
     )
-    pace = Pace(site, settings.requests_per_minute, slots, clock, lambda: random.uniform(-1, 1))  # noqa: S311
-    return WixClient(api, pace, clock, settings.credential, hide, on_renewed)

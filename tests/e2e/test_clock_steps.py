@@ -57,12 +57,12 @@ async def test_polls_go_on_and_no_duration_is_negative_when_the_clock_is_set(
     scenario = Scenario(sites=(oauth_site("downtown", [Connection(id="anna")]),))
     offset = 0.0
     async with Simulator(scenario) as simulator:
-        settings = load(write_config(tmp_path, simulator.base_url, scenario), environ={}).settings
+        loaded = load(write_config(tmp_path, simulator.base_url, scenario), environ={})
         journal, redactor, stop = Journal(), Redactor(), asyncio.Event()
         clock = Clock(wall_seconds=lambda: time.time() + offset)  # noqa: TID251  the machine's, set by the test
         log = set_up("info", Format.JSON, redactor, stream=journal)
         outside = Outside(log, redactor, clock, Notifier({}))
-        service = Service(settings, outside, open_store(settings.store.path, clock))
+        service = Service(loaded, outside, open_store(loaded.settings.store.path, clock), asyncio.Event())
         running = asyncio.ensure_future(service.run([Address("127.0.0.1", 0)], stop, lambda _: None))  # noqa: TID251
         await journal.until(lambda line: line["event"] == "connection_first_seen")
         offset = step.total_seconds()

@@ -1,0 +1,188 @@
+"""Every site's sweep, over settings that may change while it runs.
+
+A change is one step without an await: between two polls there is one configuration, whole. What is the same
+before and after is not touched: a site keeps its budget, its breaker and its token, a connection its state,
+its phase and a poll under way.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock
+from monitor.config import Settings, SiteSettings
+from monitor.core.model import Connection
+from monitor.ledger import Ledger
+from monitor.logs import Redactor
+from monitor.metrics.snapshot import Snapshot
+from monitor.metrics.telemetry import Telemetry
+from monitor.report import Reporter
+from monitor.schedule import Schedule
+from monitor.sweep import Sweep
+from monitor.tasks import TaskBag
+from monitor.wix.client import Api
+from monitor.wix.pace import Slots
+from monitor.wix.site import adapt_site, connect_site
+
+_LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
+
+
+def checkpoint_for(settings: Settings) -> timedelta:
+    """How often what polls merely confirmed is written."""
+    return min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
+
+
+class Fleet:
+    """The sweeps of all sites, on the schedule."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        ledger: Ledger,
+        *,
+        reporter: Reporter,
+        telemetry: Telemetry,
+        schedule: Schedule,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        redactor: Redactor,
+        on_task_error: Callable[[BaseException], None],
+    ) -> None:
+        self.settings = settings
+        self._api = api
+        self._ledger = ledger
+        self._reporter = reporter
+        self._telemetry = telemetry
+        self._schedule = schedule
+        self._clock = clock
+        self._log = log
+        self._redactor = redactor
+        self._on_task_error = on_task_error
+        self._tasks = TaskBag(on_task_error)
+        self._slots = Slots(settings.api.max_in_flight)
+        self._sweeps = {site.name: self._sweep(site) for site in settings.sites}
+
+    def start(self) -> None:
+        """Put every site on the schedule."""
+        for name in self._sweeps:
+            self._begin(name)
+        self._tell_stretched(None)
+
+    def take_over(self, settings: Settings) -> None:
+        """Go on with other settings, from one instant to the next."""
+        before = {site.name: site for site in self.settings.sites}
+        if settings.api.max_in_flight != self.settings.api.max_in_flight:
+            self._slots.resize(settings.api.max_in_flight)
+        former, self._sweeps = self._sweeps, {}
+        for site in settings.sites:
+            sweep = former.pop(site.name, None)
+            self._sweeps[site.name] = sweep or self._sweep(site)
+            if sweep is None:
+                self._begin(site.name)
+            elif site != before[site.name]:
+                self._adapt(sweep, site)
+        for name, sweep in former.items():
+            self._end(name, sweep)
+        told, self.settings = self.settings, settings
+        self._ledger.checkpoint_every = checkpoint_for(settings)
+        self._tell_stretched(told)
+
+    async def drain(self, limit: float) -> int:
+        """Start no poll more, let those under way end; how many were cut off after `limit` seconds."""
+        cut = await asyncio.gather(*(sweep.drain(limit) for sweep in self._sweeps.values()))
+        await self._tasks.drain(0)
+        return sum(cut)
+
+    def snapshot(self) -> Snapshot:
+        """All that `/metrics` shows of sites and connections, as it is now."""
+        now = self._clock.now()
+        wall = self._clock.wall(now)
+        until = {site.name: site.maintenance_until for site in self.settings.sites}
+        sites = []
+        for name, sweep in self._sweeps.items():
+            end = until[name]
+            sites.append(sweep.snapshot(maintenance=end is not None and wall < end))
+        watched = (each for sweep in self._sweeps.values() for each in sweep.watched)
+        return Snapshot(
+            now=now,
+            correction=wall - now,
+            connections=[(each.connection, each.state) for each in watched],
+            sites=sites,
+        )
+
+    def status(self) -> str:
+        """All in a line, for `systemctl status`."""
+        now = self._clock.now()
+        watched = [each for sweep in self._sweeps.values() for each in sweep.watched]
+        seen = [each for each in watched if each.state.status is not None]
+        bad = sum(not each.state.is_healthy(each.connection.policy) for each in seen)
+        stale = sum(each.state.is_stale(each.connection.policy, now) for each in watched)
+        down = sum(sweep.pace.state.outage is not None for sweep in self._sweeps.values())
+        unseen = len(watched) - len(seen)
+        return (
+            f"connections: {len(watched)}, {unseen} not seen yet, {bad} unhealthy, {stale} stale; "
+            f"sites: {len(self._sweeps)}, {down} down"
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many sites and connections are watched."""
+        sites = self.settings.sites
+        return {"sites": len(sites), "connections": sum(len(site.connections) for site in sites)}
+
+    def _sweep(self, site: SiteSettings) -> Sweep:
+        client = connect_site(
+            site,
+            self._api,
+            self._slots,
+            self._clock,
+            hide=self._redactor.hide,
+            on_renewed=lambda: self._log.debug("token_renewed", site=site.name),
+        )
+        return Sweep(
+            site.connections,
+            client,
+            self._ledger,
+            self._reporter,
+            self._telemetry,
+            self._clock,
+            on_crash=self._poll_crashed,
+            on_task_error=self._on_task_error,
+        )
+
+    def _begin(self, name: str) -> None:
+        sweep = self._sweeps[name]
+        sweep.start()
+        self._schedule.every(_job(name), sweep.tick_period, sweep.tick)
+
+    def _adapt(self, sweep: Sweep, site: SiteSettings) -> None:
+        period = sweep.tick_period
+        adapt_site(sweep.client, site)
+        sweep.take_over(site.connections)
+        if sweep.tick_period != period:
+            self._schedule.cancel(_job(site.name))
+            self._schedule.every(_job(site.name), sweep.tick_period, sweep.tick)
+
+    def _end(self, name: str, sweep: Sweep) -> None:
+        self._schedule.cancel(_job(name))
+        sweep.take_over(())
+        self._tasks.start(self._retire(sweep), name=f"end of site {name}")
+
+    async def _retire(self, sweep: Sweep) -> None:
+        await sweep.drain(self.settings.api.timeout.total_seconds())
+
+    def _tell_stretched(self, before: Settings | None) -> None:
+        told = {site.name: site.interval_in_force for site in before.sites} if before is not None else {}
+        for site in self.settings.sites:
+            if site.interval_in_force > site.interval and told.get(site.name) != site.interval_in_force:
+                self._log.warning("interval_stretched", site=site.name, interval=site.interval_in_force)
+
+    def _poll_crashed(self, connection: Connection, error: Exception) -> None:
+        self._log.error("poll_crashed", site=connection.site, connection=connection.name, exc_info=error)
+
+
+def _job(site: str) -> str:
+    return f"sweep {site}"

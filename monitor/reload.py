@@ -1,0 +1,122 @@
+"""A changed configuration comes into force: read whole, compared, taken over in one step, or refused whole.
+
+    SIGHUP ───────────────┐
+    POST /-/reload ───────┼─▶ one at a time ─▶ read ─▶ compare ─▶ take over ─▶ told
+    a connection file ────┘                      └▶ refused: nothing has changed, and that is told
+
+Files are looked at every few seconds, and taken once two looks see the same: what is half-written is not
+read, or is refused, and the list before goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from monitor.config import Difference, Loaded, Names, Settings, difference
+from monitor.errors import ConfigError, Problem
+from monitor.metrics.telemetry import Telemetry
+
+LOOK_EVERY: Final = timedelta(seconds=2)
+"""How often the connection files are looked at; a change is taken at the second look that sees it."""
+
+PROBLEMS_TOLD: Final = 20
+
+Trigger = Literal["signal", "request", "files"]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a reload: the difference, or the problems for which all stays as it was."""
+
+    difference: Difference | None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def taken(self) -> bool:
+        """Whether the new configuration is in force."""
+        return self.difference is not None
+
+    def document(self) -> dict[str, Any]:
+        """The answer to `POST /-/reload`."""
+        if self.difference is None:
+            return {"status": "refused", "problems": self.problems}
+        made: dict[str, Any] = msgspec.to_builtins(self.difference)
+        sites = {name: made.pop(f"sites_{name}") for name in ("added", "removed", "changed")}
+        return {"status": "reloaded", "sites": sites, "connections": made}
+
+
+class Reloader:
+    """Reads the configuration anew when it is told to, or when a connection file has changed.
+
+    `take` brings settings into force; it raises ConfigError, and has changed nothing then.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        take: Callable[[Settings], Awaitable[None]],
+        log: FilteringBoundLogger,
+        telemetry: Telemetry,
+        wall: Callable[[], float],
+    ) -> None:
+        self._loaded = loaded
+        self._take = take
+        self._log = log
+        self._telemetry = telemetry
+        self._wall = wall
+        self._lock = asyncio.Lock()
+        self._refused: Mapping[str, Hashable] | None = None  # files that were found wanting
+
+    async def reload(self, trigger: Trigger) -> Outcome:
+        """Read and take over, or refuse; after any other that is under way."""
+        async with self._lock:
+            try:
+                loaded = await asyncio.to_thread(self._loaded.again)
+                made = difference(self._loaded.settings, loaded.settings)
+                await self._take(loaded.settings)
+            except ConfigError as error:
+                return self._refuse(trigger, error.problems)
+            self._loaded, self._refused = loaded, None
+            return self._tell(trigger, loaded, made)
+
+    async def watch(self) -> None:
+        """Look at the connection files, until cancelled."""
+        last: Mapping[str, Hashable] = {}
+        while True:
+            await asyncio.sleep(LOOK_EVERY.total_seconds())
+            sources = self._loaded.sources
+            now = await asyncio.to_thread(sources.now)
+            if now not in (sources.seen, self._refused) and now == last:
+                outcome = await self.reload("files")
+                self._refused = None if outcome.taken else now
+            last = now
+
+    def _refuse(self, trigger: Trigger, problems: tuple[Problem, ...]) -> Outcome:
+        told = tuple(str(each) for each in problems if each.severity == "error")
+        self._telemetry.config_reload_failed()
+        self._log.error(
+            "config_reload_failed", trigger=trigger, problems=told[:PROBLEMS_TOLD], count=len(told)
+        )
+        return Outcome(None, told)
+
+    def _tell(self, trigger: Trigger, loaded: Loaded, made: Difference) -> Outcome:
+        self._telemetry.config_reloaded(self._wall())
+        for each in loaded.warnings:
+            self._log.warning(
+                "config_warning", file=each.file, line=each.line, path=each.path, message=each.message
+            )
+        facts = {key: value for field in fields(made) for key, value in _told(field.name, made)}
+        self._log.info("config_reloaded", trigger=trigger, **facts)
+        return Outcome(made)
+
+
+def _told(name: str, made: Difference) -> Iterator[tuple[str, object]]:
+    """A count and, where it is none, the first names."""
+    names: Names = getattr(made, name)
+    yield name, names.count
+    if names.count:
+        yield f"{name}_first", names.first
