@@ -105,7 +105,7 @@ class Reloader:
 
     def _tell(self, trigger: Trigger, loaded: Loaded, made: Difference) -> Outcome:
         self._telemetry.config_reloaded(self._wall())
-        for each in loaded.warnings:
+        for each in loaded.warnings[:PROBLEMS_TOLD]:
             self._log.warning(
                 "config_warning", file=each.file, line=each.line, path=each.path, message=each.message
             )

@@ -20,6 +20,7 @@ from monitor import __version__
 from monitor.clock import Clock
 from monitor.config import Loaded, Settings
 from monitor.errors import CannotStartError, ConfigError, Problem
+from monitor.feeds import Feeds
 from monitor.fleet import Fleet, checkpoint_for
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
@@ -92,6 +93,7 @@ class Service:
             on_task_error=self._task_failed,
         )
         self._reloader = Reloader(loaded, self._take_over, self._log, self._telemetry, self._wall)
+        self._feeds = Feeds(self._log, outside.redactor.hide, self._task_failed)
         self._hangup = hangup
         self._file = loaded.file
 
@@ -132,6 +134,7 @@ class Service:
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
         self._fleet.start()
+        self._feeds.take_over(self._fleet.settings)
         self._schedule.start()
         self._tasks.start(self._guard(), name="guard")
         return urls
@@ -149,6 +152,7 @@ class Service:
         self._log.info("monitor_stopping", version=__version__, **counts)
         self._schedule.stop()
         cut = await self._fleet.drain(DRAIN_SECONDS)
+        await self._feeds.close()
         await self._tasks.drain(0)
         unwritten = await self._ledger.close(CLOSE_SECONDS)
         await self._server.stop()
@@ -218,6 +222,7 @@ class Service:
         except (OSError, ssl.SSLError) as error:
             raise self._refusal("api.ca_file", f"cannot be used: {error}") from error
         self._fleet.take_over(settings)
+        self._feeds.take_over(settings)
 
     def _refusal(self, path: str, message: str) -> ConfigError:
         return ConfigError((Problem(str(self._file), 0, path, message),))

@@ -1,6 +1,7 @@
 """YAML and environment in, frozen settings out; every problem at once, with file and line."""
 
 from monitor.config.difference import Difference, Names, difference
+from monitor.config.gather import check_connections_text
 from monitor.config.load import Loaded, load
 from monitor.config.model import json_schema
 from monitor.config.report import plan_report
@@ -8,6 +9,7 @@ from monitor.config.resolve import Secrets
 from monitor.config.settings import (
     ApiKeyCredential,
     ApiSettings,
+    FeedSettings,
     OAuthCredential,
     SecretSource,
     Settings,
@@ -22,6 +24,7 @@ __all__ = [
     "ApiSettings",
     "Difference",
     "Duration",
+    "FeedSettings",
     "Loaded",
     "Names",
     "OAuthCredential",
@@ -32,6 +35,7 @@ __all__ = [
     "Sources",
     "StoreSettings",
     "StrictModel",
+    "check_connections_text",
     "difference",
     "json_schema",
     "load",

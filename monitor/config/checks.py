@@ -9,7 +9,7 @@ from typing import Final
 from monitor.config.document import Loc
 from monitor.config.gather import Item
 from monitor.config.model import Site
-from monitor.config.settings import ApiKeyCredential, OAuthCredential
+from monitor.config.settings import ApiKeyCredential, FeedSettings, OAuthCredential
 from monitor.config.source import Source
 from monitor.core.plan import (
     SITE_SLOTS,
@@ -38,6 +38,7 @@ class SiteDraft:
     interval: timedelta
     inline: list[Item]
     from_files: list[Item]
+    feeds: tuple[FeedSettings, ...] = ()
     crowding: float = 1.0
 
     @property

@@ -59,6 +59,7 @@ def _own(site: SiteSettings) -> object:
         site.interval_in_force,
         site.breaker_failures,
         site.maintenance_until,
+        site.feeds,
     )
 
 

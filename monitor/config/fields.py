@@ -186,6 +186,16 @@ def _proxy_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _feed_url(text: str) -> str:
+    parts = _split(text)
+    if "@" in parts.netloc:
+        raise complaint("has a user name in it; write the URL without one, and bearer_token_file beside it")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise complaint(f"plain http lets others change the list; write https://{parts.netloc}")
+    return text
+
+
+FeedUrl = Annotated[str, AfterValidator(_feed_url), Field(json_schema_extra={"format": "uri"})]
 BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url), Field(json_schema_extra={"format": "uri"})]
 
@@ -195,7 +205,8 @@ RESERVED_LABELS: Final = frozenset(
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 
-def _label_name(name: str) -> str:
+def label_name(name: str) -> str:
+    """The name of a label that is not one of ours; raises what is wrong with it."""
     if name in RESERVED_LABELS:
         raise complaint(f"the label {name} is one of ours; choose another name")
     if _LABEL.fullmatch(name) is None or name.startswith("__"):
@@ -204,7 +215,7 @@ def _label_name(name: str) -> str:
     return name
 
 
-LabelName = Annotated[str, AfterValidator(_label_name)]
+LabelName = Annotated[str, AfterValidator(label_name)]
 
 
 def _as_status(value: Any) -> Status:

@@ -1,10 +1,11 @@
 """From the file to frozen settings: shape, paths, secrets, checks across it, and every problem at once."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
@@ -13,7 +14,7 @@ from monitor.config.gather import Gatherer, Item
 from monitor.config.model import MonitorFile, Polling, Site
 from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
-from monitor.config.settings import ApiSettings, Settings, SiteSettings, StoreSettings
+from monitor.config.settings import ApiSettings, FeedSettings, Settings, SiteSettings, StoreSettings
 from monitor.config.source import Source, parse_partly
 from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
@@ -77,7 +78,7 @@ class _Loading:
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()
-        drafts = make_room(self._drafts(), api.max_in_flight)
+        drafts = make_room(self._drafts(store.path.parent / "feeds"), api.max_in_flight)
         whole = not self._problems or all(each.severity == "warning" for each in self._problems)
         self._problems += check_sites(self._source, drafts)
         self._problems += check_connections(drafts)
@@ -103,26 +104,36 @@ class _Loading:
 
     def _check_watches_something(self, loc: Loc, site: Site) -> None:
         broken = f"{path_of(loc)}.connection"  # what is broken was taken out, and is told already
-        if site.connections or site.connection_files:
+        if site.connections or site.connection_files or site.connection_feeds:
             return
         if not any(problem.path.startswith(broken) for problem in self._problems):
-            told = "watches nothing; add connections or connection_files"
+            told = "watches nothing; add connections, connection_files or connection_feeds"
             self._problems.append(self._source.problem(loc, told))
 
-    def _drafts(self) -> list[SiteDraft]:
+    def _feeds(self, loc: Loc, site: Site, folder: Path) -> Iterator[FeedSettings]:
+        for number, feed in enumerate(site.connection_feeds):
+            if feed is not None:
+                digest = blake2b(f"{site.name} {feed.url}".encode(), digest_size=8).hexdigest()
+                token = self._resolver.bearer_token((*loc, "connection_feeds", number), feed)
+                yield FeedSettings(feed.url, feed.interval, folder / f"{site.name}-{digest}.json", token)
+
+    def _drafts(self, feeds_folder: Path) -> list[SiteDraft]:
         drafts = []
         for number, site in enumerate(self._model.sites):
             if site is None:
                 continue
             loc = ("sites", number)
             self._check_watches_something(loc, site)
+            inline, from_files = self._gatherer.inline(loc, site), self._gatherer.from_files(loc, site)
+            feeds = tuple(self._feeds(loc, site, feeds_folder))
             draft = SiteDraft(
                 loc=loc,
                 site=site,
                 credential=self._resolver.credential((*loc, "credential"), site.credential),
                 interval=site.interval or self._model.polling.interval,
-                inline=self._gatherer.inline(loc, site),
-                from_files=self._gatherer.from_files(loc, site),
+                inline=inline,
+                from_files=from_files + self._gatherer.from_feeds(loc, feeds, inline + from_files),
+                feeds=feeds,
             )
             drafts.append(draft)
         return drafts
@@ -139,6 +150,7 @@ def _site(draft: SiteDraft, polling: Polling) -> SiteSettings:
         breaker_failures=site.breaker_failures or polling.breaker_failures,
         maintenance_until=site.maintenance_until,
         connections=_connections(draft, polling),
+        feeds=draft.feeds,
     )
 
 

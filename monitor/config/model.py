@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, Field, RootModel, model_validator
+from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -12,6 +12,7 @@ from monitor.config.fields import (
     BaseUrl,
     ConnectionId,
     Duration,
+    FeedUrl,
     Interval,
     LabelName,
     LabelValue,
@@ -25,6 +26,7 @@ from monitor.config.fields import (
     Team,
     Variable,
     between,
+    label_name,
 )
 from monitor.config.sentences import Maybe, StrictModel, complaint
 from monitor.durations import format_duration
@@ -194,6 +196,52 @@ class Entry(StrictModel):
 EntryOrHole = Maybe[Entry]
 
 
+class Group(StrictModel):
+    """Connections in the shape of Prometheus' file_sd and http_sd: ids, and labels that they share."""
+
+    targets: list[ConnectionId] = Field(description="The connections' ids.", examples=["[4WnvD8Qz]"])
+    labels: dict[str, LabelValue] = Field(
+        {}, description="team goes before the site's; those that begin with __ are left out, as there."
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _ours(cls, labels: dict[str, str]) -> dict[str, str]:
+        known = {name: value for name, value in labels.items() if not name.startswith("__")}
+        return {label_name(name) if name != "team" else name: value for name, value in known.items()}
+
+    def entries(self) -> list[Entry]:
+        """The same as they stand in `connections`."""
+        labels = {name: value for name, value in self.labels.items() if name != "team"}
+        return [Entry(id=each, labels=labels, team=self.labels.get("team")) for each in self.targets]
+
+
+def _form(value: Any) -> str:
+    grouped = isinstance(value, Group) or (isinstance(value, Mapping) and "targets" in value)
+    return "group" if grouped else "entry"
+
+
+EitherOrHole = Annotated[
+    Annotated[EntryOrHole, Tag("entry")] | Annotated[Group, Tag("group")], Discriminator(_form)
+]
+
+
+class Feed(StrictModel):
+    """Where an inventory system serves a site's connections."""
+
+    url: FeedUrl = Field(
+        description="Answers with JSON or YAML as a file of connection_files holds it.",
+        examples=["https://inventory.example.org/downtown.json"],
+    )
+    interval: Annotated[Duration, between("5s", "1d")] = Field(
+        timedelta(minutes=5), description="How often to ask."
+    )
+    bearer_token_file: Maybe[Path] = Field(None, description="File with a token to ask with.")
+
+
+FeedOrHole = Maybe[Feed]
+
+
 class Site(StrictModel):
     """One Wix site as seen through one credential."""
 
@@ -226,6 +274,9 @@ class Site(StrictModel):
     connection_files: list[Path] = Field(
         [], description="Globs of YAML or JSON files with further connections, each a list of them."
     )
+    connection_feeds: list[FeedOrHole] = Field(
+        [], description="URLs of further connections, each a list of them; the last good one is kept on disk."
+    )
 
 
 SiteOrHole = Maybe[Site]
@@ -242,8 +293,8 @@ class MonitorFile(StrictModel):
     )
 
 
-class ConnectionFile(RootModel[list[EntryOrHole]]):
-    """A file that `connection_files` names: a list of connections."""
+class ConnectionFile(RootModel[list[EitherOrHole]]):
+    """A file that `connection_files` names: a list of connections, or of groups of them."""
 
 
 class _Schema(GenerateJsonSchema):

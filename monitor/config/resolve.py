@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from monitor.config.document import Loc
-from monitor.config.model import Credential, OAuth
+from monitor.config.model import Credential, Feed, OAuth
 from monitor.config.settings import ApiKeyCredential, OAuthCredential, SecretSource
 from monitor.config.source import Source
 from monitor.errors import Problem
@@ -91,6 +91,14 @@ class Resolver:
             return self._oauth((*loc, "oauth"), form.oauth)
         api_key = self._secret(loc, "api_key", form.api_key_file, form.api_key_env)
         return ApiKeyCredential(api_key, form.site_id or "")
+
+    def bearer_token(self, loc: Loc, feed: Feed) -> SecretSource | None:
+        """The token of a feed, read once to see that it can be."""
+        return (
+            self._secret(loc, "bearer_token", feed.bearer_token_file, None)
+            if feed.bearer_token_file
+            else None
+        )
 
     def _oauth(self, loc: Loc, form: OAuth) -> OAuthCredential:
         secret = self._secret(loc, "client_secret", form.client_secret_file, form.client_secret_env)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, Tag, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -197,7 +197,7 @@ def _step(kind: Any, part: str | int) -> tuple[Any, FieldInfo | None]:
     if isinstance(kind, type) and issubclass(kind, RootModel):
         kind = _bare(kind.model_fields["root"].annotation)
     if get_origin(kind) in _UNIONS:
-        return next((each for each in get_args(kind) if _is_tagged(each, part)), None), None
+        return next((_bare(each) for each in get_args(kind) if _is_tagged(each, part)), None), None
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = _keys(kind).get(str(part))
         return (_bare(field.annotation), field) if field is not None else (None, None)
@@ -219,5 +219,7 @@ def _bare(kind: Any) -> Any:
 
 def _is_tagged(kind: Any, tag: str | int) -> bool:
     """Whether pydantic means this member of a union by `tag`."""
+    if get_origin(kind) is Annotated:
+        return any(isinstance(each, Tag) and each.tag == tag for each in get_args(kind))
     fields = _keys(kind).values() if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
     return any(get_origin(f.annotation) is Literal and tag in get_args(f.annotation) for f in fields)

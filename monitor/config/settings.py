@@ -122,6 +122,16 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """A URL that serves connections, and the file in which the last good answer is kept."""
+
+    url: str
+    interval: timedelta
+    copy: Path
+    bearer_token: SecretSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One site: its credential, its budget and its connections, in the order of the files."""
 
@@ -133,6 +143,7 @@ class SiteSettings:
     breaker_failures: int
     maintenance_until: datetime | None
     connections: tuple[Connection, ...]
+    feeds: tuple[FeedSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

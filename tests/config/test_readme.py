@@ -84,7 +84,7 @@ def test_the_sample_is_accepted_and_says_nothing_but_that_the_credentials_are_el
 @pytest.mark.parametrize("key", LEAVES)
 def test_the_sample_shows_every_key(key: str) -> None:
     name = key.rpartition(".")[2]
-    assert re.search(rf"^ *(# |- )*\{{?{name}: \S", (CONFIG / "monitor.yml").read_text(), re.MULTILINE)
+    assert re.search(rf"^[ #-]*\{{?{name}: \S", (CONFIG / "monitor.yml").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("key", [key for key in LEAVES if key.startswith(("api.", "polling.", "store."))])
@@ -100,7 +100,9 @@ def test_the_sample_shows_the_default(key: str) -> None:
 def test_a_key_that_the_sample_comments_out_is_accepted_when_it_is_used() -> None:
     text = (CONFIG / "monitor.yml").read_text()
     alternatives = "proxy_url|client_secret_env|api_key_env"
-    used = re.sub(rf"^( *)# (?!{alternatives})(\w+:( \S+| \[.*\])?)$", r"\1\2", text, flags=re.MULTILINE)
+    used = re.sub(
+        rf"^( *)# (?!{alternatives})( *(- )?\w+:( \S+| \[.*\])?)$", r"\1\2", text, flags=re.MULTILINE
+    )
     model, problems = parse(Path("monitor.yml"), MonitorFile, text=used)
     assert problems == []
     assert model is not None
