@@ -21,6 +21,7 @@ from monitor.tasks import TaskBag
 SIZE_LIMIT: Final = 64 << 20
 """Bytes of a list at most: more than a million connections."""
 
+_PASSING: Final = (aiohttp.ClientError, OSError, ValueError)  # a TimeoutError is an OSError
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 _CHUNK: Final = 1 << 16
 

@@ -21,12 +21,16 @@ class Books(Ledger):
     def __init__(self, reporter: Reporter, remembered: Mapping[str, ConnectionState]) -> None:
         self.full = False
         self.watched: dict[str, ConnectionState] = {}
+        self.left: dict[str, ConnectionState] = {}
         self.booked: list[tuple[str, Step]] = []
         self._remembered = remembered
         self._teller = reporter
 
     def known(self, connection: Connection) -> ConnectionState | None:
-        return self._remembered.get(connection.id)
+        return self.left.get(connection.id) or self._remembered.get(connection.id)
+
+    def let_go(self, connection: Connection, state: ConnectionState) -> None:
+        self.left[connection.id] = state
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         self.watched[connection.id] = state

@@ -873,3 +873,88 @@ async def test_the_snapshot_tells_the_site_as_it_is(stages: Stages) -> None:
     assert down.failures == {FailureReason.SERVER_ERROR: 3}
     await stage.run(100.0)
     assert down.failures == {FailureReason.SERVER_ERROR: 3}, "a snapshot does not change afterwards"
+
+
+# Other connections
+
+
+def named(stage: Stage, *ids: str) -> list[Connection]:
+    """Connections of those ids, under the policy of the first one that is watched."""
+    policy = stage.sweep.watched[0].connection.policy
+    return [Connection("downtown", each, f"name of {each}", policy) for each in ids]
+
+
+async def test_who_stays_keeps_its_phase_whoever_comes_and_goes(stages: Stages) -> None:
+    stage = stages(count=4, interval=60.0, budget=100_000)
+    before = phases(stage, 60.0)
+    await stage.run(90.0)
+    stage.sweep.take_over(named(stage, "c0", "c2", "new-0", "new-1", "new-2"))
+    arrived = phases(stage, 60.0, after=90.0)
+    await stage.run(190.0)
+    for stays in ("c0", "c2"):
+        due = [before[stays] + 60.0 * n for n in range(5) if before[stays] + 60.0 * n < 280.0]
+        assert stage.api.times(stays) == pytest.approx(due, abs=1e-3)
+    for comes in ("new-0", "new-1", "new-2"):
+        assert stage.api.times(comes)[0] == pytest.approx(arrived[comes], abs=1e-3)
+    assert [at for goes in ("c1", "c3") for at in stage.api.times(goes) if at > 90.0] == []
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_another_interval_puts_all_in_its_phase_and_none_waits_for_more_than_both(
+    stages: Stages,
+) -> None:
+    stage = stages(count=6, interval=60.0, budget=100_000)
+    await stage.run(100.0)
+    stage.sweep.pace.adapt(Site("downtown", timedelta(seconds=20), 3, 6), 100_000)
+    stage.sweep.take_over([each.connection for each in stage.sweep.watched])
+    due = phases(stage, 20.0, after=100.0)
+    await stage.run(60.0)
+    for name, first in due.items():
+        times = [at for at in stage.api.times(name) if at > 100.0]
+        assert times == pytest.approx([first, first + 20, first + 40], abs=1e-3)
+        assert times[0] - max(at for at in stage.api.times(name) if at <= 100.0) <= 80.0
+
+
+async def test_who_goes_while_it_is_asked_is_heard_for_its_site_only(stages: Stages) -> None:
+    stage = stages(lambda _, __: (5.0, UNAVAILABLE), count=2, interval=60.0, breaker=1)
+    await stage.run(2.0)
+    stage.sweep.take_over(named(stage, "c9"))
+    await stage.run(5.0)
+    assert len(stage.events("site_down")) == 1
+    assert stage.ledger.booked == []
+
+
+async def test_who_comes_back_while_it_is_still_asked_is_asked_once(stages: Stages) -> None:
+    stage = stages(lambda name, _: (50.0, observed(name)), count=1, interval=60.0)
+    await stage.run(2.0)
+    stage.sweep.take_over(named(stage, "c9"))
+    stage.sweep.take_over(named(stage, "c0", "c9"))
+    await stage.run(200.0)
+    assert stage.crashes == [], "the API would have seen two polls of one connection"
+    assert [connection for connection, _ in stage.ledger.booked].count("c0") >= 2
+
+
+async def test_who_comes_back_later_is_known_as_it_was_left(stages: Stages) -> None:
+    stage = stages(lambda name, _: (LATENCY, observed(name, "DISCONNECTED")), count=2, interval=60.0)
+    await stage.run(61.0)
+    left = stage.state("c1")
+    stage.sweep.take_over(named(stage, "c0"))
+    await stage.run(60.0)
+    stage.sweep.take_over(named(stage, "c0", "c1"))
+    assert stage.state("c1") is left
+    await stage.run(60.0)
+    assert [line["connection"] for line in stage.events("connection_first_seen")].count("name of c1") == 0
+
+
+async def test_a_site_without_connections_is_asked_nothing_and_can_have_some_again(stages: Stages) -> None:
+    stage = stages(lambda _, __: (LATENCY, UNAVAILABLE), count=2, interval=20.0, breaker=1)
+    await stage.run(2.0)
+    some = named(stage, "c0")
+    stage.sweep.take_over(())
+    asked = len(stage.api.requests)
+    await stage.run(1000.0)
+    assert len(stage.api.requests) == asked
+    stage.api.script = synced
+    stage.sweep.take_over(some)
+    await stage.run(700.0)
+    assert len(stage.events("site_up")) == 1
