@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor import __version__
 from monitor.config import FeedSettings, Settings, check_connections_text
+from monitor.metrics.telemetry import Telemetry
 from monitor.tasks import TaskBag
 
 SIZE_LIMIT: Final = 64 << 20
@@ -36,10 +37,14 @@ class Feeds:
     def __init__(
         self,
         log: FilteringBoundLogger,
+        telemetry: Telemetry,
+        wall: Callable[[], float],
         hide: Callable[[str], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._log = log
+        self._telemetry = telemetry
+        self._wall = wall
         self._hide = hide
         self._tasks = TaskBag(on_error)
         self._followed: dict[tuple[str, FeedSettings], asyncio.Task[None]] = {}
@@ -49,6 +54,7 @@ class Feeds:
         wanted = {(site.name, feed) for site in settings.sites for feed in site.feeds}
         for gone in self._followed.keys() - wanted:
             self._followed.pop(gone).cancel()
+            self._telemetry.feed_gone(gone[0], _shown(gone[1]))
         for site, feed in wanted - self._followed.keys():
             self._followed[site, feed] = self._tasks.start(self._follow(site, feed), name=f"feed of {site}")
 
@@ -60,7 +66,8 @@ class Feeds:
         failing = False
         while True:
             problem = await self._look(feed)
-            facts = {"site": site, "feed": feed.url.partition("?")[0]}  # there may be a key in a query
+            facts = {"site": site, "feed": _shown(feed)}
+            self._telemetry.feed_looked_at(**facts, wall_seconds=self._wall(), well=problem is None)
             if problem is not None and not failing:
                 self._log.warning("connection_feed_failing", **facts, reason=problem)
             elif problem is None and failing:
@@ -103,6 +110,11 @@ class Feeds:
                 if len(content) > SIZE_LIMIT:
                     raise _UnusableError(f"its answer has more than {SIZE_LIMIT >> 20} MiB")
         return content.decode("utf-8-sig")
+
+
+def _shown(feed: FeedSettings) -> str:
+    """Its URL as it may be told: there may be a key in a query."""
+    return feed.url.partition("?")[0]
 
 
 def _keep(copy: Path, text: str) -> None:

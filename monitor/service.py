@@ -93,7 +93,7 @@ class Service:
             on_task_error=self._task_failed,
         )
         self._reloader = Reloader(loaded, self._take_over, self._log, self._telemetry, self._wall)
-        self._feeds = Feeds(self._log, outside.redactor.hide, self._task_failed)
+        self._feeds = Feeds(self._log, self._telemetry, self._wall, outside.redactor.hide, self._task_failed)
         self._hangup = hangup
         self._file = loaded.file
 

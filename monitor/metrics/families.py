@@ -266,6 +266,22 @@ FAMILIES: Final = (
         absent="before the first",
     ),
     Family(
+        "wix_calendar_monitor_feed_up",
+        MONITOR,
+        GAUGE,
+        "Whether a list of connections could be had from this URL, and used, at the last look.",
+        labels=("site", "feed"),
+        absent="before the first look, and where there is no feed",
+    ),
+    Family(
+        "wix_calendar_monitor_feed_last_success_timestamp_seconds",
+        MONITOR,
+        GAUGE,
+        "When that was so last.",
+        labels=("site", "feed"),
+        absent="never since the start",
+    ),
+    Family(
         "wix_calendar_monitor_store_failures_total",
         MONITOR,
         COUNTER,

@@ -42,6 +42,8 @@ class Telemetry:
         self._missed = self._counter("wix_calendar_monitor_polls_missed_total", _MISS_REASONS)
         self._unrecognized = self._counter("wix_calendar_monitor_unrecognized_values_total", _FIELDS)
         self._store_failures = self._counter("wix_calendar_monitor_store_failures_total")
+        self._feed_up = self._gauge("wix_calendar_monitor_feed_up")
+        self._feed_success = self._gauge("wix_calendar_monitor_feed_last_success_timestamp_seconds")
         self._tick = _Late("wix_calendar_monitor_last_tick_timestamp_seconds", self._registry)
         self._loaded = _Late("wix_calendar_monitor_config_last_reload_successful", self._registry)
         self._loaded_at = _Late(
@@ -82,6 +84,17 @@ class Telemetry:
     def config_reload_failed(self) -> None:
         """A configuration was refused."""
         self._loaded.set(0)
+
+    def feed_looked_at(self, site: str, feed: str, wall_seconds: float, *, well: bool) -> None:
+        """A list of connections was asked for; seconds since 1970 on the machine's clock."""
+        self._feed_up.labels(site, feed).set(well)
+        if well:
+            self._feed_success.labels(site, feed).set(wall_seconds)
+
+    def feed_gone(self, site: str, feed: str) -> None:
+        """That URL is not asked any more."""
+        for gauge in (self._feed_up, self._feed_success):
+            gauge.remove(site, feed)
 
     def store_failed(self) -> None:
         """The state store could not be read or written."""

@@ -125,3 +125,18 @@ def test_created_series_go_without_a_switch_thrown_for_others() -> None:
 @pytest.mark.parametrize("dialect", Dialect)
 def test_the_end_of_the_page_is_left_to_the_page(dialect: Dialect) -> None:
     assert b"# EOF" not in Telemetry().render(dialect)
+
+
+def test_a_feed_is_shown_while_it_is_asked_and_its_last_success_stands_while_it_fails() -> None:
+    telemetry = Telemetry()
+    telemetry.feed_looked_at("downtown", "https://a", 100.0, well=True)
+    telemetry.feed_looked_at("downtown", "https://a", 200.0, well=False)
+    page = telemetry.render(Dialect.TEXT).decode()
+    assert 'wix_calendar_monitor_feed_up{feed="https://a",site="downtown"} 0.0' in page
+    assert 'feed_last_success_timestamp_seconds{feed="https://a",site="downtown"} 100.0' in page
+    telemetry.feed_gone("downtown", "https://a")
+    assert "https://a" not in telemetry.render(Dialect.TEXT).decode()
+
+
+def test_a_feed_that_was_never_looked_at_can_go() -> None:
+    Telemetry().feed_gone("downtown", "https://a")
