@@ -81,10 +81,18 @@ def cli() -> None:
 
 @cli.command()
 @config_file_flag
+@flag("--config.auto-reload", is_flag=True, help="Take the configuration as it changes, without a SIGHUP.")
 @_listen
 @_log_level
 @_log_format
-def run(config_file: Path, web_listen_address: tuple[Address, ...], log_level: str, log_format: str) -> None:
+def run(
+    *,
+    config_file: Path,
+    config_auto_reload: bool,
+    web_listen_address: tuple[Address, ...],
+    log_level: str,
+    log_format: str,
+) -> None:
     """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until there is something to reload
     loaded = load_or_exit(config_file)
@@ -98,7 +106,7 @@ def run(config_file: Path, web_listen_address: tuple[Address, ...], log_level: s
             path=warning.path,
             message=warning.message,
         )
-    outside = Outside(log, redactor, Clock(), Notifier())
+    outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload)
     sys.exit(0 if _run(serve(loaded, outside, web_listen_address)) else 1)
 
 

@@ -2,7 +2,7 @@
 
     SIGHUP ───────────────┐
     POST /-/reload ───────┼─▶ one at a time ─▶ read ─▶ compare ─▶ take over ─▶ told
-    a connection file ────┘                      └▶ refused: nothing has changed, and that is told
+    a file has changed ───┘                      └▶ refused: nothing has changed, and that is told
 
 Files are looked at every few seconds, and taken once two looks see the same: what is half-written is not
 read, or is refused, and the list before goes on.
@@ -50,9 +50,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Reloader:
-    """Reads the configuration anew when it is told to, or when a connection file has changed.
+    """Reads the configuration anew when it is told to, or when a file of it has changed.
 
-    `take` brings settings into force; it raises ConfigError, and has changed nothing then.
+    `take` brings settings into force; it raises ConfigError, and has changed nothing then. With `watch_file`
+    the configuration itself is taken as it changes, too.
     """
 
     def __init__(
@@ -62,12 +63,15 @@ class Reloader:
         log: FilteringBoundLogger,
         telemetry: Telemetry,
         wall: Callable[[], float],
+        *,
+        watch_file: bool = False,
     ) -> None:
         self._loaded = loaded
         self._take = take
         self._log = log
         self._telemetry = telemetry
         self._wall = wall
+        self._watch_file = watch_file
         self._lock = asyncio.Lock()
         self._refused: Mapping[str, Hashable] | None = None  # files that were found wanting
 
@@ -84,13 +88,13 @@ class Reloader:
             return self._tell(trigger, loaded, made)
 
     async def watch(self) -> None:
-        """Look at the connection files, until cancelled."""
+        """Look at the connection files, and at the configuration where that is wanted, until cancelled."""
         last: Mapping[str, Hashable] = {}
         while True:
             await asyncio.sleep(LOOK_EVERY.total_seconds())
             sources = self._loaded.sources
-            now = await asyncio.to_thread(sources.now)
-            if now not in (sources.seen, self._refused) and now == last:
+            now = await asyncio.to_thread(sources.now, file=self._watch_file)
+            if now not in (sources.seen(file=self._watch_file), self._refused) and now == last:
                 outcome = await self.reload("files")
                 self._refused = None if outcome.taken else now
             last = now

@@ -50,12 +50,16 @@ _STATUS_EVERY: Final = 5  # heartbeats
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the daemon takes from the process it runs in."""
+    """What the daemon takes from the process it runs in.
+
+    `auto_reload`: whether it takes the configuration as it changes.
+    """
 
     log: FilteringBoundLogger
     redactor: Redactor
     clock: Clock
     notifier: Notifier
+    auto_reload: bool = False
 
 
 class Service:
@@ -92,7 +96,14 @@ class Service:
             redactor=outside.redactor,
             on_task_error=self._task_failed,
         )
-        self._reloader = Reloader(loaded, self._take_over, self._log, self._telemetry, self._wall)
+        self._reloader = Reloader(
+            loaded,
+            self._take_over,
+            self._log,
+            self._telemetry,
+            self._wall,
+            watch_file=outside.auto_reload,
+        )
         self._feeds = Feeds(self._log, self._telemetry, self._wall, outside.redactor.hide, self._task_failed)
         self._hangup = hangup
         self._file = loaded.file

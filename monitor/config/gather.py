@@ -50,12 +50,12 @@ def default_name(connection_id: str) -> str:
 class Gatherer:
     """Gathers connections; a connection file is read once, however many sites name it."""
 
-    def __init__(self, source: Source, resolver: Resolver, problems: list[Problem]) -> None:
+    def __init__(self, source: Source, resolver: Resolver, problems: list[Problem], sources: Sources) -> None:
         self._source = source
         self._resolver = resolver
         self._problems = problems
         self._read: dict[Path, tuple[Source, list[_Entries]]] = {}
-        self.sources = Sources()
+        self._sources = sources
 
     def inline(self, loc: Loc, site: Site) -> list[Item]:
         """The connections in the file itself."""
@@ -82,7 +82,7 @@ class Gatherer:
         return kept
 
     def _last_of(self, loc: Loc, number: int, feed: FeedSettings) -> Iterator[Item]:
-        files = self.sources.look(glob.escape(str(feed.copy)))
+        files = self._sources.look(glob.escape(str(feed.copy)))
         if not files:
             told = "has served no list yet; its connections are not known"
             self._problems.append(self._source.problem((*loc, "connection_feeds", number), told))
@@ -103,7 +103,7 @@ class Gatherer:
         pattern = self._resolver.pattern(loc, text)
         if pattern is None:
             return []
-        files = self.sources.look(pattern)
+        files = self._sources.look(pattern)
         if not files:
             told = "matches no file; add one, or remove this entry"
             self._problems.append(self._source.problem(loc, told, "warning"))

@@ -38,17 +38,19 @@ def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.R
 
     Raises ConfigError with every problem, warnings too, in file order.
     """
+    sources = Sources(path)
     draft = parse_partly(path, MonitorFile)
     problems = draft.problems
     if draft.model is None:
         raise ConfigError(tuple(problems))
-    loading = _Loading(draft.source, draft.model, problems, environ, secrets)
+    resolver = Resolver(draft.source, environ, problems, secrets)
+    loading = _Loading(draft.source, draft.model, problems, resolver, sources)
     settings = loading.settings()
     ordered = _in_file_order(path, problems)
     if any(problem.severity == "error" for problem in ordered):
         raise ConfigError(ordered)
     again = partial(load, path, environ=environ, secrets=secrets)
-    return Loaded(path, settings, ordered, loading.sources, again)
+    return Loaded(path, settings, ordered, sources, again)
 
 
 def _in_file_order(path: Path, problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -66,15 +68,14 @@ class _Loading:
         source: Source,
         model: MonitorFile,
         problems: list[Problem],
-        environ: Mapping[str, str],
-        secrets: Secrets,
+        resolver: Resolver,
+        sources: Sources,
     ) -> None:
         self._source = source
         self._model = model
         self._problems = problems
-        self._resolver = Resolver(source, environ, problems, secrets)
-        self._gatherer = Gatherer(source, self._resolver, problems)
-        self.sources = self._gatherer.sources
+        self._resolver = resolver
+        self._gatherer = Gatherer(source, resolver, problems, sources)
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()

@@ -8,9 +8,14 @@ from monitor.config.settings import file_version
 
 
 class Sources:
-    """The files that were read, as they were just before; and where others may appear."""
+    """The files that were read, as they were just before; and where others may appear.
 
-    def __init__(self) -> None:
+    `file` is the configuration itself, which may be watched or not.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = glob.escape(str(file))
+        self._file_seen = _versions(self._file)
         self._patterns: list[str] = []
         self._seen: dict[str, Hashable] = {}
 
@@ -21,14 +26,14 @@ class Sources:
         self._seen.update(versions)
         return [Path(name) for name in versions]
 
-    def now(self) -> dict[str, Hashable]:
-        """Which files there are now, and their versions."""
-        return {name: version for each in self._patterns for name, version in _versions(each).items()}
+    def now(self, *, file: bool) -> dict[str, Hashable]:
+        """Which files there are now, and their versions; with the configuration itself or without."""
+        patterns = [self._file, *self._patterns] if file else self._patterns
+        return {name: version for each in patterns for name, version in _versions(each).items()}
 
-    @property
-    def seen(self) -> dict[str, Hashable]:
+    def seen(self, *, file: bool) -> dict[str, Hashable]:
         """Which files there were, and their versions."""
-        return dict(self._seen)
+        return self._file_seen | self._seen if file else dict(self._seen)
 
 
 def _versions(pattern: str) -> dict[str, Hashable]:

@@ -74,13 +74,15 @@ def only(document: Document, *names: str) -> None:
 
 
 @asynccontextmanager
-async def watching(folder: Path, change: Callable[[Document], None] = lambda _: None) -> AsyncIterator[Watch]:
+async def watching(
+    folder: Path, change: Callable[[Document], None] = lambda _: None, *flags: str
+) -> AsyncIterator[Watch]:
     async with Simulator(FLEET) as simulator:
         config = write_config(folder, simulator.base_url, FLEET)
         document = yaml.safe_load(config.read_text())
         change(document)
         config.write_text(yaml.safe_dump(document))
-        async with running(config) as daemon:
+        async with running(config, *flags) as daemon:
             await daemon.event("monitor_ready")
             yield Watch(daemon, simulator, config)
 
@@ -241,6 +243,13 @@ async def test_a_connection_file_is_taken_as_it_changes_and_a_broken_one_is_refu
     assert (shorter["trigger"], shorter["removed_first"]) == ("files", ["downtown/ben"])
     assert longer["added_first"] == ["downtown/cy"]
     assert refusals == 1, "what was refused is not read again until it changes"
+
+
+async def test_the_configuration_itself_is_taken_as_it_changes_where_that_is_wanted(tmp_path: Path) -> None:
+    async with watching(tmp_path, lambda _: None, "--config.auto-reload") as watch:
+        watch.edit(lambda document: only(document, "cy"))
+        told = await watch.told("config_reloaded", 0)
+    assert (told["trigger"], told["removed"]) == ("files", 3)
 
 
 async def test_what_grows_past_its_budget_is_stretched_and_none_is_left_out(tmp_path: Path) -> None:
