@@ -958,3 +958,20 @@ async def test_a_site_without_connections_is_asked_nothing_and_can_have_some_aga
     stage.sweep.take_over(some)
     await stage.run(700.0)
     assert len(stage.events("site_up")) == 1
+
+
+async def test_a_hundred_changes_a_minute_cost_no_poll(stages: Stages) -> None:
+    stage = stages(lambda name, _: (1.5, observed(name)), count=4, interval=10.0, budget=100_000)
+    due = phases(stage, 10.0)
+    stays = ("c0", "c1", "c2", "c3")
+    lists = [named(stage, *stays, *(f"x{k}" for k in range(n % 7))) for n in range(100)]
+
+    async def change() -> None:
+        for each in lists:
+            await asyncio.sleep(0.6)
+            stage.sweep.take_over(each)
+
+    await asyncio.gather(stage.run(60.0), change())
+    for name in stays:
+        assert stage.api.times(name) == pytest.approx([due[name] + 10.0 * n for n in range(6)], abs=1e-3)
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
