@@ -183,6 +183,7 @@ class Sweep:
             failures=dict(self.pace.failures),
             requests_per_minute=self.pace.requests_per_minute,
             throttled_seconds=self.pace.throttled_seconds,
+            polls_waiting=sum(each.stage is _Stage.WAITING for each in self.watched),
             breaker_open=down is not None,
             maintenance=maintenance,
             connections=len(self.watched),

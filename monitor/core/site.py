@@ -6,7 +6,7 @@
 | up | a failure that counts, the n-th in a row | down: one trial per back-off instead of all polls |
 | up | the token endpoint refused our credential | down at once |
 | down | success | up; the polls go on in phase |
-| down | the trial failed | down; the back-off doubles, up to 5 minutes; a new reason is told |
+| down | the trial failed | down; the back-off doubles, up to 5 minutes; any new reason is told |
 | either | 429 | nothing is sent before the wait is over; a rate-limited site is up |
 | either | success, after a row of 429s | the row ends, and its end is told |
 | down, refused | (its secret was replaced) | the back-off begins anew, with a trial at once |
@@ -143,8 +143,8 @@ def _still_down(
     backoff = min(outage.backoff * 2, _LONGEST_BACKOFF)
     outage = msgspec.structs.replace(outage, backoff=backoff, trial_at=now + _spread(backoff, jitter))
     told: tuple[Effect, ...] = ()
-    if breaker_effect(failure) is not BreakerEffect.NEUTRAL and failure.reason is not outage.reason:
-        # it was the network, now it is the credential
+    if failure.reason not in (outage.reason, FailureReason.RATE_LIMITED):
+        # it was the network, now it is the credential; that Wix makes us wait is told already
         outage = msgspec.structs.replace(
             outage, reason=failure.reason, http_status=failure.http_status, request_id=failure.request_id
         )

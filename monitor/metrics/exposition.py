@@ -213,6 +213,7 @@ SITE_TABLE: Final[Table[SiteSnapshot]] = {
     "wix_calendar_site_request_failures_total": _failures,
     "wix_calendar_site_rate_limit_requests_per_minute": lambda site: _alone(site.requests_per_minute),
     "wix_calendar_site_throttled_seconds_total": lambda site: _alone(site.throttled_seconds),
+    "wix_calendar_site_polls_waiting": lambda site: _alone(site.polls_waiting),
     "wix_calendar_site_breaker_open": lambda site: _FLAG[site.breaker_open],
     "wix_calendar_site_maintenance": lambda site: _ONE if site.maintenance else _ABSENT,
     "wix_calendar_monitor_connections": lambda site: _alone(site.connections),

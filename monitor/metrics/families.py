@@ -197,6 +197,13 @@ FAMILIES: Final = (
         labels=_SITE,
     ),
     Family(
+        "wix_calendar_site_polls_waiting",
+        SITE,
+        GAUGE,
+        "Polls that are due and wait for the site's budget, its slots or its token.",
+        labels=_SITE,
+    ),
+    Family(
         "wix_calendar_site_breaker_open",
         SITE,
         GAUGE,

@@ -18,6 +18,7 @@ class SiteSnapshot:
     failures: Mapping[FailureReason, int]
     requests_per_minute: int
     throttled_seconds: float
+    polls_waiting: int
     breaker_open: bool
     maintenance: bool
     connections: int

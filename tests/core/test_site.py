@@ -259,8 +259,8 @@ def test_down_any_failed_trial_keeps_it_down_and_a_new_reason_is_told(failure: P
     game.go_down()
     game.now += MINUTE
     told = [effect for effect in game.told(failure, trial=True) if isinstance(effect, SiteDown | SiteUp)]
-    counts = breaker_effect(failure) is not BreakerEffect.NEUTRAL
-    reason = failure.reason if counts else FailureReason.SERVER_ERROR
+    waits = failure.reason is FailureReason.RATE_LIMITED  # that is told as what it is
+    reason = FailureReason.SERVER_ERROR if waits else failure.reason
     assert game.state.outage is not None
     assert (game.state.outage.since, game.state.outage.reason) == (START, reason)
     assert [(effect.reason, effect.since) for effect in told] == (

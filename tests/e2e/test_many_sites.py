@@ -10,9 +10,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.daemon import ROOT, Daemon, running
 from tests.e2e.crowd import MUTE
 from tests.pages import Samples, samples
+
+pytestmark = pytest.mark.alone
 
 INTERVAL: Final = 10
 TIMEOUT: Final = 2

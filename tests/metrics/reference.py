@@ -108,6 +108,7 @@ def _site(site: SiteSnapshot) -> Iterator[Sample]:
         yield "request_failures_total", {"reason": reason.value}, site.failures.get(reason, 0)
     yield "rate_limit_requests_per_minute", {}, site.requests_per_minute
     yield "throttled_seconds_total", {}, site.throttled_seconds
+    yield "polls_waiting", {}, site.polls_waiting
     yield "breaker_open", {}, site.breaker_open
     if site.maintenance:
         yield "maintenance", {}, 1

@@ -59,6 +59,7 @@ def site(**facts: Any) -> SiteSnapshot:
         "failures": {FailureReason.TIMEOUT: 2},
         "requests_per_minute": 160,
         "throttled_seconds": 1.25,
+        "polls_waiting": 3,
         "breaker_open": False,
         "maintenance": False,
         "connections": 4,

@@ -188,6 +188,7 @@ def test_moments_are_told_by_the_machines_clock() -> None:
         ("site_requests_total", {"requests": 0}, ["} 0"]),
         ("site_rate_limit_requests_per_minute", {}, ["} 160"]),
         ("site_throttled_seconds_total", {}, ["} 1.25"]),
+        ("site_polls_waiting", {}, ["} 3"]),
         ("site_breaker_open", {"breaker_open": True}, ["} 1"]),
         ("site_breaker_open", {"breaker_open": False}, ["} 0"]),
         ("site_maintenance", {}, []),
@@ -283,6 +284,7 @@ sites = st.builds(
     requests=st.integers(0, 10**12),
     failures=st.dictionaries(st.sampled_from(FailureReason), st.integers(0, 10**6)),
     throttled_seconds=st.floats(0, 1e9),
+    polls_waiting=st.integers(0, 10**6),
     maintenance=st.booleans(),
 )
 snapshots = st.builds(

@@ -91,12 +91,25 @@ class RawServer:
 
     @asynccontextmanager
     async def replaced(self, speak: Speaker) -> AsyncIterator[None]:
-        """Another answers at this port; at no moment is anybody refused."""
+        """Another answers at this port; at no moment is anybody refused, and whom it met it keeps."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            try:
+                with suppress(asyncio.CancelledError):
+                    await speak(reader, writer)
+            finally:
+                self._tasks.discard(task)
+                writer.transport.abort()
+
         listener = self.listener.dup()
-        async with listening(speak, listener):
-            self._server.close()
-            yield
-            self._server = await asyncio.start_server(self._serve, sock=listener.dup(), ssl=self.ssl)
+        other = await asyncio.start_server(serve, sock=listener)
+        self._server.close()
+        yield
+        self._server = await asyncio.start_server(self._serve, sock=listener.dup(), ssl=self.ssl)
+        other.close()
 
     @property
     def listener(self) -> socket.socket:
@@ -206,8 +219,8 @@ async def hang(talk: Talk) -> None:
 
 
 @asynccontextmanager
-async def listening(speak: Speaker, listener: socket.socket | None = None) -> AsyncIterator[int]:
-    """A server below HTTP, at a port of its own or where the listener is; its port."""
+async def listening(speak: Speaker) -> AsyncIterator[int]:
+    """A server below HTTP; its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,8 +234,7 @@ async def listening(speak: Speaker, listener: socket.socket | None = None) -> As
             tasks.discard(task)
             writer.transport.abort()
 
-    at = {"sock": listener} if listener is not None else {"host": "127.0.0.1", "port": 0}
-    server = await asyncio.start_server(serve, **at)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

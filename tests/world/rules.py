@@ -7,7 +7,7 @@ judge's table.
 import math
 from typing import Final
 
-from monitor.core.model import ConnectionState
+from monitor.core.model import ConnectionState, FailureReason
 from monitor.core.plan import SITE_SLOTS
 from tests.world.facts import (
     COUNTED,
@@ -154,7 +154,7 @@ def note_outcome(site: SiteFacts, seen: Seen, result: Result, task: Task) -> str
         return "" if outage is None else "site_up"
     counts = meaning.refuses or (meaning.failure in COUNTED and not result.shared)
     if outage is not None:
-        return "" if task in outage.older else _trial_failed(site, outage, seen, meaning, counts=counts)
+        return "" if task in outage.older else _trial_failed(site, outage, seen, meaning)
     site.failures += counts
     if not counts or (site.failures < site.script.breaker and not meaning.refuses):
         return ""
@@ -166,13 +166,14 @@ def note_outcome(site: SiteFacts, seen: Seen, result: Result, task: Task) -> str
     return "site_down"
 
 
-def _trial_failed(site: SiteFacts, outage: Outage, seen: Seen, meaning: Meaning, *, counts: bool) -> str:
+def _trial_failed(site: SiteFacts, outage: Outage, seen: Seen, meaning: Meaning) -> str:
     outage.mark = outage.failed = site.now
     outage.backoff = min(2 * outage.backoff, LONGEST_BACKOFF)
     outage.latest, outage.held = site.now + (1 + JITTER) * outage.backoff, site.held
     outage.trial, outage.tried = None, seen.id
-    if not counts or meaning.failure is None or meaning.failure is outage.reason:
+    if meaning.failure in (None, FailureReason.RATE_LIMITED, outage.reason):
         return ""
+    assert meaning.failure is not None
     outage.reason = meaning.failure
     return "site_down"
 
