@@ -4,6 +4,7 @@ All that the files wait for is shorter by one factor, and the polling interval w
 what comes together, is as it is with the true ones.
 """
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ pytestmark = [
 
 TEAM: Final = "front-desk"
 OTHER_TEAM: Final = "evening"
+LONG: Final = "2099-12-31T00:00:00Z"
 REVOKED: Final = "WixCalendarTokenRevoked"
 REFUSED: Final = "WixCalendarCredentialRefused"
 ABSENT: Final = "WixCalendarMonitorAbsent"
@@ -44,6 +46,7 @@ class Stage:
     config: Path
     address: str
     daemons: AsyncExitStack
+    daemon: Daemon
     stack: Stack
 
     @property
@@ -58,9 +61,14 @@ class Stage:
         for each in connections:
             self.simulator.follow_script(each)
 
-    async def start(self) -> Daemon:
+    async def start(self) -> None:
         """Start the daemon where Prometheus looks for it."""
-        return await start(self.daemons, self.config, self.address)
+        self.daemon = await start(self.daemons, self.config, self.address)
+
+    def maintain(self, connection: str, until: str | None) -> None:
+        """Put a connection in maintenance, or take it out, and reload."""
+        write_maintenance(self.config, connection, until)
+        self.daemon.process.send_signal(signal.SIGHUP)
 
     async def calm(self) -> None:
         """Until nothing is wrong, and whatever could yet be told of it would have been."""
@@ -83,22 +91,30 @@ async def stage(
     address = free_address()
     async with Simulator(scenario) as simulator, AsyncExitStack() as daemons:
         config = write_config(folder, simulator.base_url, scenario, polling=polling)
-        adapt(config, in_maintenance="cleo", other_team="old-town")
-        await start(daemons, config, address)
+        give_to_teams(config, other="old-town")
+        write_maintenance(config, "cleo", LONG)
+        daemon = await start(daemons, config, address)
         async with stack(programs, folder, address, factor) as told:
             count = sum(len(site.connections) for site in scenario.sites)
             await told.sees(f"count(wix_calendar_connection_healthy == 1) == {count}")
-            yield Stage(simulator, config, address, daemons, told)
+            yield Stage(simulator, config, address, daemons, daemon, told)
 
 
-def adapt(config: Path, in_maintenance: str, other_team: str) -> None:
-    """Put one connection in maintenance, and give one site to another team."""
+def give_to_teams(config: Path, other: str) -> None:
+    """One site belongs to another team than the rest."""
     document = yaml.safe_load(config.read_text())
     for site in document["sites"]:
-        site["team"] = OTHER_TEAM if site["name"] == other_team else TEAM
-        for each in site["connections"]:
-            if each["id"] == in_maintenance:
-                each["maintenance_until"] = "2099-12-31T00:00:00Z"
+        site["team"] = OTHER_TEAM if site["name"] == other else TEAM
+    config.write_text(yaml.safe_dump(document))
+
+
+def write_maintenance(config: Path, connection: str, until: str | None) -> None:
+    """Write until when a connection is in maintenance; None: it is not."""
+    document = yaml.safe_load(config.read_text())
+    for each in (each for site in document["sites"] for each in site["connections"]):
+        if each["id"] == connection:
+            each.pop("maintenance_until", None)
+            each.update({} if until is None else {"maintenance_until": until})
     config.write_text(yaml.safe_dump(document))
 
 
@@ -205,6 +221,28 @@ async def test_a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor
         back,
         mended,
     ]
+
+
+async def test_what_is_mended_in_maintenance_is_told_after_it_and_breaks_anew_not_unheard(
+    town: Stage,
+) -> None:
+    since = len(town.mail.messages)
+    town.revoke("gus-1")
+    await town.mail.told("firing", REVOKED, since)
+    town.maintain("gus-1", LONG)
+    await town.stack.sees('ALERTS{alertname="WixCalendarMaintenance", connection="gus-1"}')
+    town.mend("gus-1")
+    await town.stack.sees('wix_calendar_connection_healthy{connection="gus-1"} == 1')
+    await town.mail.beats(8)  # longer than keep_firing_for
+    assert len(town.mail.messages[since:]) == 1
+    town.maintain("gus-1", None)
+    await town.mail.told("resolved", REVOKED, since)
+    again = len(town.mail.messages)
+    town.revoke("gus-1")
+    await town.mail.told("firing", REVOKED, again)
+    town.mend("gus-1")
+    await town.mail.told("resolved", REVOKED, again)
+    await town.calm()
 
 
 async def test_300_tokens_that_are_revoked_together_are_one_message(tmp_path: Path) -> None:

@@ -334,8 +334,11 @@ async def _settled(api: Api, chosen: Iterable[str], counts: list[float], *, news
 
     async def settled() -> bool:
         nonlocal moment
-        moment = await _look(api, chosen)
-        return not _missing(moment, news=news) and moment.counts() == counts
+        before, moment = (
+            moment,
+            await _look(api, chosen),
+        )  # a look takes a while: it is one moment if two agree
+        return before.counts() == counts and not _missing(moment, news=news) and moment.counts() == counts
 
     with suppress(TimeoutError):  # the tests say what is missing
         await until(settled, seconds=45)

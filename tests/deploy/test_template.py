@@ -70,19 +70,34 @@ def test_300_alerts_are_a_count_the_first_ten_and_once_what_to_do(amtool: str, t
     title, lines = render(amtool, tmp_path, alerts, team="front-desk")
     assert title == "[WARNING 300] WixCalendarTokenRevoked, team front-desk"
     assert lines == [
-        "300 alerts of WixCalendarTokenRevoked, the first ten:",
+        "300 alerts of WixCalendarTokenRevoked, the newest first, ten of them:",
         "",
         *(
             f"- Calendar c{number} of downtown: Wix's access was revoked (since 2026-11-28 01:14 UTC)"
             for number in range(10)
         ),
         "",
-        "The first of them in full:",
+        "The newest in full:",
         "Wix may no longer use calendar c0. Whose move: its owner.",
         "",
         "Runbook: https://wiki.example.org/WixCalendarTokenRevoked.md",
         "Query: http://prometheus.example.org/graph?g0.expr=x",
     ]
+
+
+def test_the_newest_come_first_and_one_of_them_is_told_in_full(amtool: str, tmp_path: Path) -> None:
+    old = [revoked(f"c{number}") for number in range(11)]
+    new = [revoked(name) | {"startsAt": f"2026-12-01T10:0{n}:00Z"} for n, name in enumerate(("yuri", "zoe"))]
+    _, lines = render(amtool, tmp_path, [*old, *new], team="front-desk")
+    assert lines[:5] == [
+        "13 alerts of WixCalendarTokenRevoked, the newest first, ten of them:",
+        "",
+        "- Calendar yuri of downtown: Wix's access was revoked (since 2026-12-01 10:00 UTC)",
+        "- Calendar zoe of downtown: Wix's access was revoked (since 2026-12-01 10:01 UTC)",
+        "- Calendar c0 of downtown: Wix's access was revoked (since 2026-11-28 01:14 UTC)",
+    ]
+    assert len([line for line in lines if line.startswith("- ")]) == 10
+    assert "Wix may no longer use calendar zoe. Whose move: its owner." in lines
 
 
 def test_what_is_over_says_until_when(amtool: str, tmp_path: Path) -> None:
