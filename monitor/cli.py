@@ -14,10 +14,17 @@ import click
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Secrets, json_schema, plan_report
+from monitor.config import Loaded, Secrets, json_schema, plan_report
 from monitor.demo import run_demo
-from monitor.errors import ConfigError, OperatorError
-from monitor.flags import config_file_flag, flag, give_up, load_or_exit
+from monitor.errors import ConfigError, OperatorError, Problem
+from monitor.flags import (
+    config_file_flag,
+    flag,
+    give_up,
+    load_both_or_exit,
+    load_or_exit,
+    web_config_file_flag,
+)
 from monitor.logs import Format, Redactor, set_up
 from monitor.oneshot import Verdict, poll_once
 from monitor.records import backup, history, status
@@ -25,7 +32,8 @@ from monitor.service import Outside, serve
 from monitor.simulator import load_scenario
 from monitor.simulator import run as run_simulator
 from monitor.systemd import Notifier
-from monitor.web.server import Address
+from monitor.web.protection import WebConfig
+from monitor.web.server import Address, WebOptions
 
 NAME: Final = "wix-calendar-monitor"
 DEFAULT_ADDRESS: Final = "127.0.0.1:19877"
@@ -83,6 +91,13 @@ def cli() -> None:
 @config_file_flag
 @flag("--config.auto-reload", is_flag=True, help="Take the configuration as it changes, without a SIGHUP.")
 @_listen
+@flag(
+    "--web.systemd-socket",
+    is_flag=True,
+    help="Serve on the sockets that systemd hands over instead of --web.listen-address.",
+)
+@web_config_file_flag
+@flag("--web.enable-lifecycle", is_flag=True, help="Let POST /-/reload load the configuration anew.")
 @_log_level
 @_log_format
 def run(
@@ -90,15 +105,18 @@ def run(
     config_file: Path,
     config_auto_reload: bool,
     web_listen_address: tuple[Address, ...],
+    web_systemd_socket: bool,
+    web_config_file: Path | None,
+    web_enable_lifecycle: bool,
     log_level: str,
     log_format: str,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until there is something to reload
-    loaded = load_or_exit(config_file)
+    loaded, web_config = load_both_or_exit(config_file, web_config_file)
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
-    for warning in loaded.warnings:
+    for warning in _warnings(loaded, web_config):
         log.warning(
             "config_warning",
             file=warning.file,
@@ -107,22 +125,27 @@ def run(
             message=warning.message,
         )
     outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload)
-    sys.exit(0 if _run(serve(loaded, outside, web_listen_address)) else 1)
+    web = WebOptions(web_listen_address, web_config, web_systemd_socket, web_enable_lifecycle)
+    sys.exit(0 if _run(serve(loaded, outside, web)) else 1)
 
 
 @cli.command("check-config")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the file for editors, and end.")
 @flag("--config.file", type=click.Path(path_type=Path), help="The configuration, a YAML file.")
+@web_config_file_flag
 @click.option("--skip-secrets", is_flag=True, help="Do not read the secret files and variables.")
-def check_config(*, config_file: Path | None, skip_secrets: bool, schema: bool) -> None:
+def check_config(
+    *, config_file: Path | None, web_config_file: Path | None, skip_secrets: bool, schema: bool
+) -> None:
     """Say everything that is wrong with a configuration, and print its plan."""
     if schema:
         click.echo(json.dumps(json_schema(), indent=2))
         return
     if config_file is None:
         raise click.UsageError("Missing option '--config.file'.")
-    loaded = load_or_exit(config_file, Secrets.SKIPPED if skip_secrets else Secrets.CHECKED)
-    for warning in loaded.warnings:
+    secrets = Secrets.SKIPPED if skip_secrets else Secrets.CHECKED
+    loaded, web_config = load_both_or_exit(config_file, web_config_file, secrets)
+    for warning in _warnings(loaded, web_config):
         click.echo(str(warning), err=True)
     click.echo(plan_report(loaded.settings))
 
@@ -170,6 +193,10 @@ def simulate(scenario_file: Path, listen: Address) -> None:
 def demo(web_listen_address: tuple[Address, ...], deploy_folder: Path | None) -> None:
     """Run simulator and daemon together on a sample fleet; nothing to configure."""
     sys.exit(0 if _run(run_demo(web_listen_address, click.echo, deploy_folder)) else 1)
+
+
+def _warnings(loaded: Loaded, web_config: WebConfig | None) -> tuple[Problem, ...]:
+    return loaded.warnings if web_config is None else (*loaded.warnings, *web_config.warnings)
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:

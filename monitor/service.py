@@ -9,7 +9,7 @@ begun to start, reloads the configuration once all is up.
 import asyncio
 import signal
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -24,6 +24,7 @@ from monitor.feeds import Feeds
 from monitor.fleet import Fleet, checkpoint_for
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
+from monitor.metrics.exposition import Dialect
 from monitor.metrics.page import negotiate, pieces
 from monitor.metrics.telemetry import Telemetry
 from monitor.reload import Outcome, Reloader, Trigger
@@ -32,7 +33,7 @@ from monitor.schedule import Schedule
 from monitor.store import Opened, open_store
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
-from monitor.web.server import Address, Page, Server
+from monitor.web.server import Page, ReloadAnswer, Server, WebOptions
 from monitor.wix.client import Api
 
 DRAIN_SECONDS: Final = 6.0
@@ -65,7 +66,10 @@ class Outside:
 class Service:
     """The daemon over one configuration."""
 
-    def __init__(self, loaded: Loaded, outside: Outside, opened: Opened, hangup: asyncio.Event) -> None:
+    def __init__(
+        self, loaded: Loaded, outside: Outside, opened: Opened, hangup: asyncio.Event, web: WebOptions
+    ) -> None:
+        self._web = web
         self._log = outside.log
         self._clock = outside.clock
         self._notifier = outside.notifier
@@ -74,7 +78,14 @@ class Service:
         self._beats = 0
         self._failed = asyncio.Event()
         self._api = Api(loaded.settings.api, self._clock, self._telemetry.request_took)
-        self._server = Server(self._page, lambda: self._not_ready)
+        self._server = Server(
+            self._page,
+            lambda: self._not_ready,
+            self._reload_on_request if web.enable_lifecycle else None,
+            config=web.config,
+            config_changed=self._web_config_changed,
+            on_error=self._task_failed,
+        )
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
         self._store = opened.store
@@ -108,11 +119,11 @@ class Service:
         self._hangup = hangup
         self._file = loaded.file
 
-    async def run(self, addresses: Sequence[Address], stop: asyncio.Event, announce: Announce) -> bool:
+    async def run(self, stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
         counts = self._fleet.counts()
         try:
-            urls = await self._start(addresses)
+            urls = await self._start()
         except CannotStartError:
             self._store.close()  # not the ledger: it would write what this run has never watched
             raise
@@ -129,13 +140,13 @@ class Service:
             await self._stop()
         return not self._failed.is_set()
 
-    async def _start(self, addresses: Sequence[Address]) -> list[str]:
+    async def _start(self) -> list[str]:
         try:
             await self._api.open()
         except (OSError, ssl.SSLError) as error:
             raise CannotStartError(f"api.ca_file {self._fleet.settings.api.ca_file}: {error}") from error
         try:
-            urls = await self._server.start(addresses)
+            urls = await self._server.start(self._web.addresses, systemd_socket=self._web.systemd_socket)
         except CannotStartError:
             await self._api.close()
             raise
@@ -204,7 +215,11 @@ class Service:
 
     def _page(self, accept: str) -> Page:
         dialect, content_type = negotiate(accept)
-        return Page(content_type, pieces(self._fleet.snapshot(), self._telemetry, dialect))
+        return Page(content_type, self._slices(dialect))
+
+    def _slices(self, dialect: Dialect) -> Iterator[bytes]:
+        """The page as of when its first slice is asked for."""
+        yield from pieces(self._fleet.snapshot(), self._telemetry, dialect)
 
     def _wall(self) -> float:
         return self._clock.wall(self._clock.now()).timestamp()
@@ -222,6 +237,10 @@ class Service:
             await self._hangup.wait()
             self._hangup.clear()
             await self.reload("signal")
+
+    async def _reload_on_request(self) -> ReloadAnswer:
+        outcome = await self.reload("request")
+        return ReloadAnswer(outcome.taken, outcome.document())
 
     async def _take_over(self, settings: Settings) -> None:
         if self._not_ready is not None:
@@ -244,6 +263,12 @@ class Service:
     def _tick_failed(self, job: str, error: BaseException) -> None:
         self._log.error("tick_failed", job=job, exc_info=error)
 
+    def _web_config_changed(self, problems: tuple[Problem, ...]) -> None:
+        if problems:
+            self._log.error("web_config_failed", problems=[str(each) for each in problems])
+        else:
+            self._log.info("web_config_reloaded")
+
     def _task_failed(self, error: BaseException) -> None:
         """A task nobody may lose has died: better to end, and be started anew, than to watch half."""
         self._log.critical("task_failed", exc_info=error)
@@ -251,7 +276,7 @@ class Service:
 
 
 async def serve(
-    loaded: Loaded, outside: Outside, addresses: Sequence[Address], announce: Announce = lambda _: None
+    loaded: Loaded, outside: Outside, web: WebOptions, announce: Announce = lambda _: None
 ) -> bool:
     """Run the daemon until SIGTERM or SIGINT; False where a defect ended it. Raises CannotStartError.
 
@@ -267,4 +292,4 @@ async def serve(
     opened = open_store(loaded.settings.store.path, outside.clock)
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
-    return await Service(loaded, outside, opened, hangup).run(addresses, stop, announce)
+    return await Service(loaded, outside, opened, hangup, web).run(stop, announce)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -99,10 +99,14 @@ class Daemon:
 
 @asynccontextmanager
 async def running(
-    config: Path, *flags: str, environ: Mapping[str, str] | None = None
+    config: Path, *flags: str, environ: Mapping[str, str] | None = None, started_by: Sequence[str] = ()
 ) -> AsyncIterator[Daemon]:
-    """A daemon over that configuration, on a port of the system's choice, killed at the end if need be."""
+    """A daemon over that configuration, on a port of the system's choice, killed at the end if need be.
+
+    `started_by` is a command that runs the command after it.
+    """
     process = await asyncio.create_subprocess_exec(
+        *started_by,
         sys.executable,
         "-m",
         "monitor",

@@ -18,7 +18,7 @@ from monitor.logs import Redactor
 from monitor.service import Outside, Service
 from monitor.store import open_store
 from monitor.systemd import Notifier
-from monitor.web.server import Address
+from monitor.web.server import Address, WebOptions
 from tests.pages import Samples, samples
 
 Line = dict[str, Any]
@@ -100,11 +100,11 @@ async def inside(config: Path) -> AsyncIterator[Inside]:
     log, clock = Log(), Clock()
     outside = Outside(log.logger(), Redactor(), clock, Notifier({}))
     opened = open_store(loaded.settings.store.path, clock)
-    service = Service(loaded, outside, opened, asyncio.Event())
+    service = Service(loaded, outside, opened, asyncio.Event(), WebOptions([Address("127.0.0.1", 0)]))
     stop = asyncio.Event()
     listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(service.run([Address("127.0.0.1", 0)], stop, listening.set_result))
+        running = group.create_task(service.run(stop, listening.set_result))
         try:
             yield Inside((await listening)[0], log)
         finally:

@@ -15,7 +15,7 @@ from monitor.service import Outside, Service
 from monitor.simulator import Connection, Scenario
 from monitor.store import open_store
 from monitor.systemd import Notifier
-from monitor.web.server import Address
+from monitor.web.server import Address, WebOptions
 from tests.fleet import oauth_site, write_config
 
 
@@ -25,11 +25,12 @@ async def test_a_start_that_fails_lets_go_of_the_store_and_writes_nothing_in_it(
     redactor, clock = Redactor(), Clock()
     log = set_up("info", Format.JSON, redactor, stream=io.StringIO())
     opened = open_store(loaded.settings.store.path, clock)
-    service = Service(loaded, Outside(log, redactor, clock, Notifier({})), opened, asyncio.Event())
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = Address("127.0.0.1", taken.getsockname()[1])
+        web = WebOptions([Address("127.0.0.1", taken.getsockname()[1])])
+        outside = Outside(log, redactor, clock, Notifier({}))
+        service = Service(loaded, outside, opened, asyncio.Event(), web)
         with pytest.raises(CannotStartError, match="something else does"):
-            await service.run([address], asyncio.Event(), lambda _: None)
+            await service.run(asyncio.Event(), lambda _: None)
     again = open_store(loaded.settings.store.path, clock).store
     assert again.states() == {}
     again.close()

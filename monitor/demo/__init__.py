@@ -20,7 +20,7 @@ from monitor.service import Outside, serve
 from monitor.simulator import Simulator, load_scenario
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
-from monitor.web.server import Address
+from monitor.web.server import Address, WebOptions
 
 _SECRETS: Final = {"client-secret": "demo-secret", "api-key": "demo-api-key"}
 _LEAD: Final = """\
@@ -74,7 +74,7 @@ async def run_demo(
                     tasks.start(alerts.run(urls[0].removeprefix("http://")), name="alerts")
 
             try:
-                return await serve(loaded, outside, addresses, announce)
+                return await serve(loaded, outside, WebOptions(addresses), announce)
             finally:
                 await tasks.drain(0)
 

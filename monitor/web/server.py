@@ -1,93 +1,199 @@
-"""Listening, and the routes. Health never mirrors Wix: it tells whether this process does its work."""
+"""The routes, and what stands before them: passwords and limits. Health never mirrors Wix."""
 
 import asyncio
-import errno
-import gzip
+import json
 import logging
-import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 from monitor.errors import CannotStartError
+from monitor.systemd import handed_over
+from monitor.tasks import TaskBag
+from monitor.web.connections import Connection, Gate, Limits, Readers
 from monitor.web.landing import LANDING
+from monitor.web.listening import Address, listen, url_of
+from monitor.web.pages import Page, Pages
+from monitor.web.passwords import Credentials, Passwords, Verdict
+from monitor.web.protection import Protection, Told, WebConfig
 
-_COMPRESSION_LEVEL: Final = 1  # text of this kind shrinks tenfold already; more costs CPU for little
-_COMPRESSORS: Final = 2
+__all__ = ["Address", "Page", "ReloadAnswer", "Server", "WebOptions"]
+
 _REQUEST_LIMIT: Final = 64 * 1024
+_LINE_LIMIT: Final = 8 * 1024  # bytes of a request's first line, and of a header
+_HEADER_LIMIT: Final = 100
+_CHUNK: Final = 64 * 1024
 _CLOSING_SECONDS: Final = 1.0
-_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]\s]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>\d{1,5})", re.ASCII)
+_OPEN_TO_ALL: Final = frozenset({"/-/healthy", "/-/ready"})
+_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="wix-calendar-monitor", charset="UTF-8"'}
 
 
-class Address(NamedTuple):
-    """Where to listen; an empty host means every address."""
+class ReloadAnswer(NamedTuple):
+    """What came of a reload: whether the new configuration is in force, and what to tell as JSON."""
 
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """Read `host:port`, `[v6]:port` or `:port`. Raises ValueError with what to write instead."""
-        found = _ADDRESS.fullmatch(text)
-        if found is None or int(found["port"]) > 65535:  # noqa: PLR2004  the highest there is
-            raise ValueError(f"{text!r} is no address to listen on; write host:port, [v6]:port or :port")
-        return cls(found["v6"] or found["host"] or "", int(found["port"]))
-
-    def __str__(self) -> str:
-        """As it is written."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    ok: bool
+    body: Mapping[str, object]
 
 
-class Page(NamedTuple):
-    """A page under way: its slices are rendered one by one, so that polls go on in between."""
+Reload = Callable[[], Awaitable[ReloadAnswer]]
 
-    content_type: str
-    slices: Iterable[bytes]
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """How the daemon serves, as the flags `--web.…` say it."""
+
+    addresses: Sequence[Address]
+    config: WebConfig | None = None
+    systemd_socket: bool = False
+    enable_lifecycle: bool = False
+
+
+def _log_error(error: BaseException) -> None:
+    logging.getLogger("monitor.web").error("a task failed", exc_info=error)
 
 
 class Server:
     """Serves the daemon's endpoints until it is stopped.
 
-    `metrics` gives the page for an Accept header; `not_ready` says why we are not ready, or None.
+    `metrics` gives the page for an Accept header; `not_ready` says why we are not ready, or None. `reload`
+    is what `POST /-/reload` does; without it there is no such route. `config_changed` is told of each change
+    of the web configuration's files, `on_error` of what ends the accepting of connections.
     """
 
-    def __init__(self, metrics: Callable[[str], Page], not_ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        metrics: Callable[[str], Page],
+        not_ready: Callable[[], str | None],
+        reload: Reload | None = None,
+        *,
+        config: WebConfig | None = None,
+        config_changed: Told = lambda _: None,
+        on_error: Callable[[BaseException], None] = _log_error,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+    ) -> None:
         self._metrics = metrics
         self._not_ready = not_ready
+        self._reload = reload
+        self._config = config
+        self._config_changed = config_changed
+        self._on_error = on_error
+        self._limits = limits
+        self._pages = Pages()
+        self._passwords = Passwords()
+        self._readers = Readers(limits.pages_bytes)
+        self._tasks = TaskBag(on_error)
+        self._reloads: set[asyncio.Future[ReloadAnswer]] = set()
         self._runner: web.AppRunner | None = None
-        # Threads of our own: names that nobody resolves hold up those of the loop, but no scrape.
-        self._compressor = ThreadPoolExecutor(_COMPRESSORS, "gzip")
+        self._gate: Gate | None = None
 
-    async def start(self, addresses: Sequence[Address]) -> list[str]:
-        """Listen; the URLs that answer. Raises CannotStartError where an address cannot be had."""
-        app = web.Application(client_max_size=_REQUEST_LIMIT)
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return 0 if self._gate is None else len(self._gate)
+
+    async def start(self, addresses: Sequence[Address], *, systemd_socket: bool = False) -> list[str]:
+        """Listen there, or on what systemd hands over; the URLs that answer. Raises CannotStartError."""
+        sockets = handed_over() if systemd_socket else await _listen(addresses)
+        urls = [url_of(sock, tls=self._protection.tls is not None) for sock in sockets]
+        logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            shutdown_timeout=_CLOSING_SECONDS,
+            handler_cancellation=True,
+            lingering_time=_CLOSING_SECONDS,
+            max_line_size=_LINE_LIMIT,
+            max_field_size=_LINE_LIMIT,
+            max_headers=_HEADER_LIMIT,
+        )
+        await self._runner.setup()
+        make = self._runner.server
+        assert make is not None  # noqa: S101
+        self._gate = Gate(self._limits, make, lambda: self._protection.tls, self._on_error)
+        for sock in sockets:
+            self._gate.open(sock)
+        if self._config is not None:
+            self._tasks.start(self._config.watch(self._config_changed), name="web config")
+        return urls
+
+    async def stop(self) -> None:
+        """Answer what is under way, then close."""
+        await self._tasks.drain(0)
+        if self._gate is not None and self._runner is not None:
+            await self._gate.shut()
+            await self._runner.cleanup()
+            await self._gate.clear()
+        self._pages.close()
+        self._passwords.close()
+        if self._config is not None:
+            self._config.close()
+
+    @property
+    def _protection(self) -> Protection:
+        return Protection() if self._config is None else self._config.current
+
+    def _application(self) -> web.Application:
+        app = web.Application(
+            client_max_size=_REQUEST_LIMIT, middlewares=[self._within_limits, self._protected]
+        )
         app.router.add_get("/", self._landing)
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
-        logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
-        await self._runner.setup()
-        for address in addresses:
-            await self._listen(address)
-        return [_url(host, port) for host, port, *_ in self._runner.addresses]
+        if self._reload is not None:
+            app.router.add_post("/-/reload", self._serve_reload)
+        app.on_response_prepare.append(self._add_headers)
+        return app
 
-    async def stop(self) -> None:
-        """Answer what is under way, then close."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._compressor.shutdown(wait=False, cancel_futures=True)
+    @web.middleware
+    async def _within_limits(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = self._gate.connection_of(request.protocol) if self._gate is not None else None
+        if connection is None:
+            raise asyncio.CancelledError  # the client went before we looked at its request
+        with connection.answering():
+            try:
+                response = await handler(request)
+            except web.HTTPException as refusal:
+                await self._send(request, refusal, connection)
+                raise
+            await self._send(request, response, connection)
+            return response
 
-    async def _listen(self, address: Address) -> None:
-        assert self._runner is not None  # noqa: S101
-        try:
-            await web.TCPSite(self._runner, address.host or None, address.port).start()
-        except (OSError, UnicodeError) as error:  # the latter for a name that no DNS label can hold
-            await self.stop()
-            raise CannotStartError(_why_not(address, error)) from error
+    async def _send(self, request: web.Request, response: web.StreamResponse, connection: Connection) -> None:
+        """Write the whole response here: once this returns, the client has read it (or its kernel has)."""
+        connection.now_reads()
+        with suppress(ConnectionError):  # which aiohttp meets again and takes for the end of the client
+            await response.prepare(request)
+            if isinstance(response, _PageResponse) and request.method != "HEAD":
+                with self._readers.reading(response.page, connection):
+                    await response.write_page()
+            await response.write_eof()
+
+    @web.middleware
+    async def _protected(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        users = self._protection.users
+        resource = request.match_info.route.resource
+        if not users or (resource is not None and resource.canonical in _OPEN_TO_ALL):
+            return await handler(request)
+        given = Credentials.parse(request.headers.get("Authorization", ""))
+        if given is None:
+            return web.Response(status=401, text="unauthorized\n", headers=_CHALLENGE)
+        verdict = await self._passwords.judge(users, given, request.remote or "")
+        if verdict is Verdict.BUSY:
+            told = "too many passwords are being checked; try again\n"
+            return web.Response(status=429, text=told, headers={"Retry-After": "1"})
+        if verdict is Verdict.WRONG:
+            return web.Response(status=401, text="unauthorized\n", headers=_CHALLENGE)
+        return await handler(request)
+
+    async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(self._protection.headers)
 
     async def _landing(self, _: web.Request) -> web.Response:
         return web.Response(text=LANDING, content_type="text/html")
@@ -101,19 +207,54 @@ class Server:
             return web.Response(status=503, text=f"not ready: {why_not}\n")
         return web.Response(text="ready\n")
 
-    async def _serve_metrics(self, request: web.Request) -> web.Response:
+    async def _serve_reload(self, _: web.Request) -> web.Response:
+        assert self._reload is not None  # noqa: S101
+        # Whoever asked may go away meanwhile: a reload that has begun goes on to its end.
+        reload = asyncio.ensure_future(self._reload())  # noqa: TID251  held here
+        self._reloads.add(reload)
+        reload.add_done_callback(self._reloads.discard)
+        answer = await asyncio.shield(reload)
+        return web.json_response(answer.body, status=200 if answer.ok else 400, dumps=_as_json)
+
+    async def _serve_metrics(self, request: web.Request) -> web.StreamResponse:
         page = self._metrics(request.headers.get("Accept", ""))
-        parts = []
-        for part in page.slices:
-            parts.append(part)
-            await asyncio.sleep(0)
-        body = b"".join(parts)
+        compressed = _wants_gzip(request)
+        body = await self._pages.body(page, compressed=compressed)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
-        if _wants_gzip(request):
-            loop = asyncio.get_running_loop()
-            body = await loop.run_in_executor(self._compressor, gzip.compress, body, _COMPRESSION_LEVEL)
+        if compressed:
             headers["Content-Encoding"] = "gzip"
-        return web.Response(body=body, headers=headers)
+        return _PageResponse(body, headers)
+
+
+class _PageResponse(web.StreamResponse):
+    """A page that many may share: written piece by piece, so that a slow reader holds only a piece more."""
+
+    def __init__(self, page: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self.content_length = len(page)
+        self.page = page
+
+    async def write_page(self) -> None:
+        """Write all of it, no faster than it is read."""
+        view = memoryview(self.page)
+        for start in range(0, len(view), _CHUNK):
+            await self.write(view[start : start + _CHUNK])
+
+
+async def _listen(addresses: Sequence[Address]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets += await listen(address)
+    except CannotStartError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _as_json(body: object) -> str:
+    return json.dumps(dict(body) if isinstance(body, Mapping) else body, indent=2) + "\n"
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
@@ -127,15 +268,3 @@ def _wants_gzip(request: web.Request) -> bool:
         if coding.strip().lower() == "gzip":
             return weight.replace(" ", "").lower() not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
     return False
-
-
-def _why_not(address: Address, error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError):
-        return f"cannot listen on {address}: {address.host!r} is no host name"
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {address}: something else does; choose another --web.listen-address"
-    return f"cannot listen on {address}: {error.strerror or error}"
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

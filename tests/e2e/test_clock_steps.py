@@ -21,7 +21,7 @@ from monitor.service import Outside, Service
 from monitor.simulator import Connection, Scenario, Simulator
 from monitor.store import open_store
 from monitor.systemd import Notifier
-from monitor.web.server import Address
+from monitor.web.server import Address, WebOptions
 from tests.fleet import oauth_site, write_config
 
 
@@ -62,8 +62,10 @@ async def test_polls_go_on_and_no_duration_is_negative_when_the_clock_is_set(
         clock = Clock(wall_seconds=lambda: time.time() + offset)  # noqa: TID251  the machine's, set by the test
         log = set_up("info", Format.JSON, redactor, stream=journal)
         outside = Outside(log, redactor, clock, Notifier({}))
-        service = Service(loaded, outside, open_store(loaded.settings.store.path, clock), asyncio.Event())
-        running = asyncio.ensure_future(service.run([Address("127.0.0.1", 0)], stop, lambda _: None))  # noqa: TID251
+        opened = open_store(loaded.settings.store.path, clock)
+        web = WebOptions([Address("127.0.0.1", 0)])
+        service = Service(loaded, outside, opened, asyncio.Event(), web)
+        running = asyncio.ensure_future(service.run(stop, lambda _: None))  # noqa: TID251
         await journal.until(lambda line: line["event"] == "connection_first_seen")
         offset = step.total_seconds()
         stepped = await journal.until(lambda line: line["event"] == "clock_stepped")
