@@ -231,3 +231,25 @@ def test_a_backup_is_a_store_and_overwrites_nothing(kept: Path) -> None:
     opened = open_store(copy, Clock())
     assert len(opened.store.untold()) == 2
     opened.store.close()
+
+
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_the_problems_of_both_configurations_are_told_at_once(tmp_path: Path, command: str) -> None:
+    config, web_config = tmp_path / "monitor.yml", tmp_path / "web-config.yml"
+    config.write_text("sites: []\n")
+    web_config.write_text("tls_server: {}\n")
+    result = call(command, f"--config.file={config}", f"--web.config.file={web_config}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert [line.split(" ")[0] for line in result.stderr.splitlines()] == [f"{config}:1:", f"{web_config}:1:"]
+
+
+def test_what_is_doubtful_in_a_web_configuration_is_told_by_a_check(tmp_path: Path) -> None:
+    web_config = tmp_path / "web-config.yml"
+    web_config.write_text(f"basic_auth_users: {{alice: '$2y$10${'.' * 53}'}}\n")
+    web_config.chmod(0o604)
+    flags = [f"--config.file={SAMPLE}", f"--web.config.file={web_config}", "--skip-secrets"]
+    result = call("check-config", *flags)
+    assert result.exit_code == 0, result.output
+    assert (
+        f"{web_config}:1: basic_auth_users: warning: {web_config} can be read by every user" in result.stderr
+    )

@@ -1,14 +1,17 @@
-"""sd_notify over real datagram sockets: a path, an abstract name, nobody there."""
+"""sd_notify over real datagram sockets: a path, an abstract name, nobody there; and sockets handed over."""
 
+import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from monitor.systemd import Notifier
+from monitor.errors import CannotStartError
+from monitor.systemd import Notifier, handed_over
 
 
 class Manager:
@@ -103,3 +106,77 @@ def test_a_manager_that_does_not_listen_is_not_waited_for_long(tmp_path: Path) -
             break
     assert 0.25 < longest < 5
     manager.socket.close()
+
+
+# Sockets that are handed over
+
+
+PID = 4711
+
+
+@pytest.fixture
+def descriptors() -> Iterator[list[int]]:
+    """Two listening sockets side by side at descriptors of ours, as systemd puts them at 3 and 4."""
+    first = 200
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        for n, each in enumerate((one, two)):
+            os.dup2(each.fileno(), first + n)
+    yield [first, first + 1]
+    for descriptor in (first, first + 1):
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def told(count: str = "2", pid: str = str(PID)) -> dict[str, str]:
+    return {"LISTEN_PID": pid, "LISTEN_FDS": count, "LISTEN_FDNAMES": "a:b", "HOME": "/"}
+
+
+def test_the_sockets_of_systemd_are_taken_and_no_child_is_meant(descriptors: list[int]) -> None:
+    environ = told()
+    sockets = handed_over(environ, PID, descriptors[0])
+    assert [sock.fileno() for sock in sockets] == descriptors
+    assert environ == {"HOME": "/"}
+    for sock in sockets:
+        with sock:
+            assert not os.get_inheritable(sock.fileno())
+            with socket.create_connection(sock.getsockname(), timeout=5):
+                pass
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        told(pid="1"),
+        told(count="0"),
+        told(count=""),
+        told(count="-1"),
+        told(count="two"),
+        {"LISTEN_FDS": "2"},
+    ],
+)
+def test_where_nothing_was_handed_over_it_is_said(environ: dict[str, str]) -> None:
+    with pytest.raises(CannotStartError, match=r"handed over no socket: add a \.socket unit"):
+        handed_over(environ, PID)
+    assert "LISTEN_FDS" not in environ
+
+
+@pytest.mark.parametrize("kind", ["datagram", "connected", "file", "closed"])
+def test_what_does_not_listen_is_refused_with_its_mend(kind: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram, (tmp_path / "x").open("w") as file:
+        one, other = socket.socketpair()
+        places = {
+            "datagram": datagram.fileno(),
+            "connected": one.fileno(),
+            "file": file.fileno(),
+            "closed": 0,
+        }
+        descriptor = os.dup(places[kind])
+        if kind == "closed":
+            os.close(descriptor)
+        with pytest.raises(CannotStartError, match=r"write ListenStream= and Accept=no"):
+            handed_over(told("1"), PID, descriptor)
+        one.close()
+        other.close()
+        if kind == "file":
+            os.close(descriptor)

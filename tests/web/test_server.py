@@ -2,76 +2,32 @@
 
 import asyncio
 import gzip
-import http.client
+import json
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
-from typing import Final, NamedTuple, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from monitor.errors import CannotStartError
-from monitor.web.server import Address, Page, Server
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-SLICES: Final = [b"# HELP up Whether.\n", b"# TYPE up gauge\n", b'up{site="caf\xc3\xa9"} 1\n']
-PAGE: Final = b"".join(SLICES)
-LOOPBACK: Final = Address("127.0.0.1", 0)
-PATIENCE: Final = 20.0
-
-
-class Daemon:
-    """What the server asks of the daemon."""
-
-    def __init__(self) -> None:
-        self.not_ready: str | None = None
-        self.slices: Iterable[bytes] = SLICES
-        self.accepts: list[str] = []
-
-    def metrics(self, accept: str) -> Page:
-        self.accepts.append(accept)
-        return Page(OPENMETRICS if "openmetrics" in accept else TEXT, iter(self.slices))
-
-
-class Got(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-def ask(url: str, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Got:
-    """One request by the standard library's client, which sends what it is told and no more."""
-    where = urlsplit(url)
-    client = http.client.HTTPConnection(str(where.hostname), where.port, timeout=PATIENCE)
-    try:
-        client.request(method, path, headers={"Accept-Encoding": "identity", **(headers or {})})
-        response = client.getresponse()
-        return Got(response.status, dict(response.headers), response.read())
-    finally:
-        client.close()
-
-
-CLIENTS: Final = ThreadPoolExecutor(32, "client")
-
-
-async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking client in a thread of ours: the daemon has the loop's."""
-    return await asyncio.get_running_loop().run_in_executor(CLIENTS, partial(work, *args, **kwargs))
-
-
-@pytest.fixture
-def daemon() -> Daemon:
-    return Daemon()
-
+from monitor.web.server import Address, ReloadAnswer, Server
+from tests.web.conftest import Serve
+from tests.web.talk import (
+    LOOPBACK,
+    OPENMETRICS,
+    PAGE,
+    PATIENCE,
+    TEXT,
+    Daemon,
+    Got,
+    ask,
+    connect,
+    off_loop,
+    raw,
+    until,
+)
 
 Start = Callable[..., Awaitable[list[str]]]
 
@@ -236,17 +192,37 @@ async def test_reload_is_not_there_unless_it_is_enabled(get: Get) -> None:
     assert (await get("/-/reload", "POST")).status == 404
 
 
-def raw(url: str, request: bytes) -> bytes:
-    where = urlsplit(url)
-    answer = b""
-    server = (where.hostname, where.port)
-    # The error is that of a refusal while we were still sending.
-    with socket.create_connection(server, timeout=PATIENCE) as sock, suppress(ConnectionError):
-        sock.sendall(request)
-        sock.shutdown(socket.SHUT_WR)
-        while part := sock.recv(65536):
-            answer += part
-    return answer
+@pytest.mark.parametrize("ok", [True, False])
+async def test_a_reload_answers_what_came_of_it(serve: Serve, *, ok: bool) -> None:
+    async def reload() -> ReloadAnswer:
+        return ReloadAnswer(ok, {"added": ["downtown/anna"], "problems": []})
+
+    _, url = await serve(reload=reload)
+    got = await off_loop(ask, url, "/-/reload", "POST")
+    assert got.status == (200 if ok else 400)
+    assert got.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert json.loads(got.body) == {"added": ["downtown/anna"], "problems": []}
+    refused = await off_loop(ask, url, "/-/reload")
+    assert (refused.status, refused.headers["Allow"]) == (405, "POST")
+
+
+async def test_a_reload_goes_on_when_its_client_has_gone(serve: Serve) -> None:
+    begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def reload() -> ReloadAnswer:
+        begun.set()
+        await go.wait()
+        done.set()
+        return ReloadAnswer(ok=True, body={})
+
+    server, url = await serve(reload=reload)
+    with connect(url) as client:
+        client.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
+    await until(lambda: server.connections == 0)
+    go.set()
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
 
 
 @pytest.mark.parametrize(
@@ -351,6 +327,14 @@ async def test_it_listens_on_ipv6(start: Start) -> None:
     (url,) = await start(Address.parse("[::1]:0"))
     assert url.startswith("http://[::1]:")
     assert (await off_loop(ask, url, "/metrics")).body == PAGE
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_it_listens_on_addresses_of_both_kinds_at_once(start: Start) -> None:
+    urls = await start(Address.parse("[::1]:0"), LOOPBACK, Address("127.0.0.2", 0))
+    assert [urlsplit(url).hostname for url in urls] == ["::1", "127.0.0.1", "127.0.0.2"]
+    got = await asyncio.gather(*(off_loop(ask, url, "/metrics") for url in urls * 5))
+    assert [each.body for each in got] == [PAGE] * 15
 
 
 async def test_an_empty_host_is_every_address(start: Start) -> None:
