@@ -14,6 +14,11 @@ share=$root/usr/share/$name
 # The very interpreter that the package depends on: compiled packages fit one minor version of Python only.
 python=/usr/bin/$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "/usr/bin/python3 must be 3.11 or later, as on Debian 12" >&2
+    exit 1
+}
+
 # Two builds of one commit are equal to the byte: no file is newer than the commit.
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y CHANGELOG.md)
@@ -29,7 +34,8 @@ fetch() {
         return
     fi
     echo "fetching the pinned packages for $("$python" -V) …"
-    rm -rf "$wheels"
+    mkdir -p "$wheels"
+    find "$wheels/" -mindepth 1 -delete
     "$python" -m venv "$wheels/tools" || {
         echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2
         return 1
@@ -99,7 +105,7 @@ put_control() {
         -e "s|@PYTHON@|${python##*/}|" -e "s|@MAINTAINER@|${DEBFULLNAME:-$name} <${DEBEMAIL:-root@localhost}>|" \
         deploy/debian/control >"$root/DEBIAN/control"
     install -m 644 deploy/debian/conffiles "$root/DEBIAN/conffiles"
-    install -m 755 deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm "$root/DEBIAN/"
+    install -m 755 deploy/debian/preinst deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm "$root/DEBIAN/"
 }
 
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' monitor/__init__.py)

@@ -8,7 +8,9 @@ wanted=(
     prometheus:prometheus promtool:prometheus
     prometheus-alertmanager:prometheus-alertmanager amtool:prometheus-alertmanager
     systemd-nspawn:systemd-container systemd-analyze:systemd
-    pgrep:procps curl:curl
+    pgrep:procps curl:curl jq:jq ip:iproute2
+    # to build our package, and what it depends on
+    dpkg-deb:dpkg deb-systemd-invoke:init-system-helpers update-ca-certificates:ca-certificates
 )
 services=(prometheus.service prometheus-alertmanager.service)
 
@@ -16,6 +18,7 @@ missing=()
 for each in "${wanted[@]}"; do
     command -v "${each%:*}" >/dev/null || missing+=("${each#*:}")
 done
+/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0
 fi

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -12,9 +12,14 @@ _NEWER: Final = Path(__file__).parents[1] / ".newer/usr/bin"
 
 def require(tool: str) -> str:
     """The path of a program; without it the test is skipped, with CI=true or REQUIRE_REAL=1 it fails."""
-    if path := shutil.which(tool):
-        return path
-    message = f"{tool} is not installed"
+    path = shutil.which(tool)
+    if path is None:
+        lacking(f"{tool} is not installed")
+    return path
+
+
+def lacking(message: str) -> NoReturn:
+    """Skip the test; with CI=true or REQUIRE_REAL=1 let it fail."""
     if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)

@@ -56,6 +56,17 @@ def test_the_watchdog_is_fed(heard: tuple[Manager, Notifier]) -> None:
     assert manager.hear() == ["WATCHDOG=1"]
 
 
+def test_reloading_is_told_with_the_moment_in_microseconds(heard: tuple[Manager, Notifier]) -> None:
+    manager, notifier = heard
+    before = time.monotonic_ns() // 1000
+    notifier.reloading()
+    word, moment = manager.hear()
+    assert word == "RELOADING=1"
+    name, _, value = moment.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before <= int(value) <= time.monotonic_ns() // 1000
+
+
 def test_stopping_is_told(heard: tuple[Manager, Notifier]) -> None:
     manager, notifier = heard
     notifier.stopping()
@@ -66,6 +77,7 @@ def speak(notifier: Notifier) -> None:
     notifier.ready("up")
     notifier.status("well")
     notifier.alive()
+    notifier.reloading()
     notifier.stopping()
 
 

@@ -5,7 +5,6 @@ has nothing but loopback. Needs root. What does not work there: MemoryMax and Ta
 """
 
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -14,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-import pytest
-
-from tests.real_parts import require
+from tests.real_parts import lacking, require
 
 _BOOT_SECONDS: Final = 30.0
 _POWER_OFF_SECONDS: Final = 30.0
@@ -41,18 +38,28 @@ class Machine:
 
     leader: int
 
-    def run(self, *command: str, seconds: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, seconds: float = 30.0, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command inside, whatever its exit code."""
         enter = ("nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--")
         return subprocess.run(
-            (*enter, *command), capture_output=True, text=True, timeout=seconds, check=False, cwd="/"
+            (*enter, *command),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            cwd="/",
+            input=stdin,
         )
 
-    def output(self, *command: str, seconds: float = 30.0) -> str:
+    def output(self, *command: str, seconds: float = 30.0, stdin: str = "") -> str:
         """Run a command that must succeed; what it printed."""
-        done = self.run(*command, seconds=seconds)
+        done = self.run(*command, seconds=seconds, stdin=stdin)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def write(self, path: str, text: str, *options: str) -> None:
+        """Put a file there; `options` are those of install(1), such as `--mode=600`."""
+        self.output("install", "-D", "--mode=644", *options, "/dev/stdin", path, stdin=text)
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Some properties of a unit."""
@@ -75,19 +82,12 @@ def booted(prepare: Callable[[Path], Sequence[str]]) -> Iterator[Machine]:
     for tool in _TOOLS:
         require(tool)
     if os.geteuid() != 0:
-        _lacking("a systemd of its own needs root")
+        lacking("a systemd of its own needs root")
     with _overlay() as root:
         for link in (root / "etc/systemd/system").glob("*.wants/*"):  # this machine's services stay out
             link.unlink()
         with _running(root, prepare(root)) as machine:
             yield machine
-
-
-def _lacking(message: str) -> NoReturn:
-    """As tests.real_parts: a skip, but a failure with CI=true or REQUIRE_REAL=1."""
-    if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_REAL") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _overlay() -> Iterator[Path]:
         mount = ["mount", "-t", "overlay", "overlay", "-o", layers, str(root)]
         mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
         if mounted.returncode:
-            _lacking(f"no overlay can be mounted here: {mounted.stderr.strip()}")
+            lacking(f"no overlay can be mounted here: {mounted.stderr.strip()}")
         try:
             yield root
         finally:
@@ -173,10 +173,3 @@ def _power_off(nspawn: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         nspawn.kill()
         nspawn.wait()
-
-
-def copy(source: Path, root: Path, target: str) -> None:
-    """Put a file of this machine at a path of the container."""
-    path = root / target.lstrip("/")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, path)
