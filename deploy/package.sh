@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 name=wix-calendar-monitor
-wheels=$PWD/build/wheels
-root=$PWD/build/package
+wheels=$PWD/.package/wheels
+root=$PWD/.package/root
 home=$root/opt/$name
 share=$root/usr/share/$name
 
@@ -123,4 +123,5 @@ put_control
 mkdir -p dist
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 dpkg-deb --root-owner-group -Zzstd --build "$root" "$package" >/dev/null
+rm -r "$root"
 echo "$package"

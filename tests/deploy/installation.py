@@ -1,6 +1,6 @@
 """The Debian package, built by the project's own command from a copy of the source as it stands.
 
-The wheels that it needs are fetched once, into the project's build/wheels.
+The wheels that it needs are fetched once, into the project's .package/wheels.
 """
 
 import re
@@ -43,10 +43,10 @@ def _copy(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
-    wheels = ROOT / "build/wheels"
+    wheels = ROOT / ".package/wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    (folder / "build").mkdir()
-    (folder / "build/wheels").symlink_to(wheels)
+    (folder / ".package").mkdir()
+    (folder / ".package/wheels").symlink_to(wheels)
 
 
 def _rename(module: Path, version: str) -> None:

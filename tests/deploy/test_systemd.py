@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.demo.alerts import FACTOR
 from monitor.demo.faster import Shipped, Webhook
-from tests.deploy.installation import BUILD_SECONDS, ROOT
+from tests.deploy.installation import BUILD_SECONDS, HOME, ROOT
 from tests.deploy.operated import CONFIG, DROP_INS, INTERVAL, NAME, SECRET, STATE, UNIT, Operated, operated
 from tests.real_parts import lacking, require
 
@@ -24,6 +24,18 @@ pytestmark = [
 
 _SINCE: Final = "wix_calendar_connection_status_since_timestamp_seconds"
 _TRANSITIONS: Final = "wix_calendar_connection_transitions_total"
+_RELOADS: Final = """
+import signal
+from monitor.systemd import Notifier
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+notifier = Notifier()
+notifier.ready("up")
+notifier.reloading()
+signal.sigwait([signal.SIGHUP])
+notifier.ready("up again")
+signal.pause()
+"""
 _STRANGER: Final = "203.0.113.1"
 _LAST_SUCCESS: Final = "wix_calendar_connection_last_success_timestamp_seconds"
 
@@ -160,6 +172,17 @@ def test_a_reload_reaches_it_and_it_goes_on(service: Operated) -> None:
     service.until(lambda: len(service.lines()) > seen, UNIT)
     service.until(lambda: service.show(UNIT, "ActiveState")["ActiveState"] == "active", UNIT)
     assert service.show(UNIT, "MainPID") == before
+
+
+def test_systemd_understands_that_a_service_is_reloading_and_is_ready_again(machine: Operated) -> None:
+    machine.write("/run/reloads.py", _RELOADS)
+    flags = ("--unit=reloads", "--collect", "--property=Type=notify")
+    machine.output("systemd-run", *flags, f"{HOME}/bin/python3", "/run/reloads.py")
+    machine.until(lambda: machine.show("reloads", "ActiveState")["ActiveState"] == "reloading", "reloads")
+    machine.output("kill", "-HUP", machine.show("reloads", "MainPID")["MainPID"])
+    machine.until(lambda: machine.show("reloads", "ActiveState")["ActiveState"] == "active", "reloads")
+    assert machine.show("reloads", "StatusText") == {"StatusText": "up again"}
+    machine.output("systemctl", "stop", "reloads")
 
 
 def test_it_stops_within_ten_seconds_while_wix_hangs(service: Operated) -> None:
