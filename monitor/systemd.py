@@ -39,10 +39,6 @@ class Notifier:
         """Feed the watchdog."""
         self._send("WATCHDOG=1")
 
-    def reloading(self) -> None:
-        """The configuration is being read again, from this moment of CLOCK_MONOTONIC on; `ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
     def stopping(self) -> None:
         """The service is on its way down."""
         self._send("STOPPING=1", "STATUS=stopping")

@@ -20,7 +20,7 @@ from tests.real_parts import lacking, require
 _BOOT_SECONDS: Final = 30.0
 _POWER_OFF_SECONDS: Final = 30.0
 _EMPTY_SECONDS: Final = 10.0
-_LOOK_AGAIN: Final = 0.05
+_LOOK_AGAIN: Final = 0.1
 _TOOLS: Final = ("systemd-nspawn", "nsenter", "pgrep", "mount", "umount", "curl")
 
 

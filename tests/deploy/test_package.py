@@ -264,7 +264,12 @@ def test_each_command_of_the_documents_works_in_their_order(
     log = do("Read its log")
     assert "\terror\tconnection_transition\tanna-google" in log
     assert log.count('"event":"connection_transition"') == 3
-    do("Change the configuration")
+    machine.write(CONFIG, MONITOR.replace("ben-outlook", "ben"), f"--group={NAME}", "--mode=640")
+    assert next(sections) == "Change the configuration"
+    reload, look = told["Change the configuration"]
+    machine.output("bash", "-euc", reload)
+    machine.until(lambda: "config_reloaded" in {line["event"] for line in machine.lines()}, UNIT)
+    assert '"event":"config_reloaded"' in machine.output("bash", "-euo", "pipefail", "-c", look)
     do("Rotate a secret")
     machine.until(machine.polled, UNIT)
     assert "exposure level for wix-calendar-monitor.service: 1.0" in do("Lock down further")

@@ -13,7 +13,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitor.demo.alerts import FACTOR
 from monitor.demo.faster import Shipped, Webhook
 from tests.deploy.installation import BUILD_SECONDS, HOME, ROOT
-from tests.deploy.operated import CONFIG, DROP_INS, INTERVAL, NAME, SECRET, STATE, UNIT, Operated, operated
+from tests.deploy.operated import (
+    CONFIG,
+    DROP_INS,
+    INTERVAL,
+    MONITOR,
+    NAME,
+    SECRET,
+    STATE,
+    UNIT,
+    Operated,
+    operated,
+)
 from tests.real_parts import lacking, require
 
 pytestmark = [
@@ -165,13 +176,35 @@ def test_levels_are_the_journals_priorities(service: Operated) -> None:
     assert {each["SYSLOG_IDENTIFIER"] for each in entries} == {NAME}
 
 
-def test_a_reload_reaches_it_and_it_goes_on(service: Operated) -> None:
+def test_a_reload_takes_a_configuration_or_leaves_all_as_it_is(service: Operated) -> None:
     before = service.show(UNIT, "MainPID")
-    seen = len(service.lines())
-    service.output("systemctl", "reload", UNIT)
-    service.until(lambda: len(service.lines()) > seen, UNIT)
-    service.until(lambda: service.show(UNIT, "ActiveState")["ActiveState"] == "active", UNIT)
+    without_ben = MONITOR.replace("  - id: ben\n    name: ben-outlook\n", "")
+    assert _reloaded(service, without_ben) == "config_reloaded"
+    assert _watched(service) == {"anna-google"}
+    assert _reloaded(service, MONITOR.replace("sites:", "sitez:")) == "config_reload_failed"
+    assert _watched(service) == {"anna-google"}
+    assert _reloaded(service, MONITOR) == "config_reloaded"
+    assert _watched(service) == {"anna-google", "ben-outlook"}
     assert service.show(UNIT, "MainPID") == before
+
+
+def _reloaded(machine: Operated, config: str) -> str:
+    """How a reload with that configuration ends, which leaves the service active."""
+    seen = len(machine.lines())
+
+    def ends() -> list[str]:
+        return [line["event"] for line in machine.lines()[seen:] if line["event"].startswith("config_reload")]
+
+    machine.write(CONFIG, config, f"--group={NAME}", "--mode=640")
+    machine.output("systemctl", "reload", UNIT)
+    machine.until(lambda: ends() != [], UNIT)
+    machine.until(lambda: machine.show(UNIT, "ActiveState")["ActiveState"] == "active", UNIT)
+    (end,) = ends()
+    return end
+
+
+def _watched(machine: Operated) -> set[str]:
+    return set(machine.samples("wix_calendar_connection_info"))
 
 
 def test_systemd_understands_that_a_service_is_reloading_and_is_ready_again(machine: Operated) -> None:
@@ -262,7 +295,7 @@ def test_a_secret_is_rotated_by_a_restart_that_forgets_nothing(service: Operated
 def test_prometheus_and_alertmanager_notice_within_seconds_that_it_has_stopped(
     service: Operated, tmp_path: Path
 ) -> None:
-    with _watched(service, tmp_path):
+    with _stack(service, tmp_path):
         service.until(lambda: _found(service, "up == 1") and not _alerted(service), "prometheus", seconds=40)
         service.output("systemctl", "stop", UNIT)
         service.until(lambda: _found(service, "up == 0"), "prometheus", seconds=5)
@@ -270,7 +303,7 @@ def test_prometheus_and_alertmanager_notice_within_seconds_that_it_has_stopped(
 
 
 @contextmanager
-def _watched(machine: Operated, folder: Path) -> Iterator[None]:
+def _stack(machine: Operated, folder: Path) -> Iterator[None]:
     """Debian's Prometheus and Alertmanager over the shipped files, in which time passes faster."""
     services = ("prometheus", "prometheus-alertmanager")
     for each in services:
