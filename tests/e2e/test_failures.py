@@ -329,7 +329,7 @@ async def runs(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.xdist_group("failures")
+@pytest.mark.alone
 @pytest.mark.parametrize("row", PLAYED_HERE, ids=[row.happens for row in PLAYED_HERE])
 async def test_a_row_is_true(row: Row, runs: Runs) -> None:
     await runs[row.happens]
