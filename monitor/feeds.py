@@ -8,6 +8,7 @@ list that is not whole, or not a list, never gets there.
 import asyncio
 import os
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -79,16 +80,11 @@ class Feeds:
         """Take what the feed serves now; what is wrong with it, or None."""
         try:
             await asyncio.to_thread(_keep, feed.copy, await self._fetch(feed))
-        except (
-            _UnusableError,
-            aiohttp.ClientError,
-            OSError,
-            ValueError,
-        ) as error:  # TimeoutError is an OSError
+        except (_UnusableError, *_PASSING) as error:
             return str(error) or type(error).__name__
         return None
 
-    async def _fetch(self, feed: FeedSettings) -> str:
+    async def _fetch(self, feed: FeedSettings) -> bytes:
         """The feed's answer. Raises one of the errors that `_look` knows."""
         headers = {
             "Accept": "application/json, application/yaml",
@@ -109,24 +105,28 @@ class Feeds:
                 content += chunk
                 if len(content) > SIZE_LIMIT:
                     raise _UnusableError(f"its answer has more than {SIZE_LIMIT >> 20} MiB")
-        return content.decode("utf-8-sig")
+        return bytes(content)
 
 
 def _shown(feed: FeedSettings) -> str:
-    """Its URL as it may be told: there may be a key in a query."""
-    return feed.url.partition("?")[0]
+    """Its URL as it may be told: of a query, in which there may be a key, only that it is another one."""
+    plain, _, query = feed.url.partition("?")
+    return f"{plain}?{blake2b(query.encode(), digest_size=4).hexdigest()}" if query else plain
 
 
-def _keep(copy: Path, text: str) -> None:
+def _keep(copy: Path, content: bytes) -> None:
     """Put the list in the place of the last one, unless it is the same. Raises for one that is none."""
-    if problems := check_connections_text(copy, text):
+    if copy.exists() and copy.read_bytes() == content:
+        return
+    if problems := check_connections_text(copy, content.decode("utf-8-sig")):
         raise _UnusableError("; ".join(problems))
     copy.parent.mkdir(mode=0o700, exist_ok=True)
-    if copy.exists() and copy.read_text(encoding="utf-8") == text:
-        return
     aside = copy.with_suffix(".new")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(copy)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(copy)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ its phase and a poll under way.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import timedelta
 from typing import Final
 
@@ -24,7 +24,7 @@ from monitor.schedule import Schedule
 from monitor.sweep import Sweep
 from monitor.tasks import TaskBag
 from monitor.wix.client import Api
-from monitor.wix.pace import Slots
+from monitor.wix.pace import Pace, Slots
 from monitor.wix.site import adapt_site, connect_site
 
 _LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
@@ -64,6 +64,8 @@ class Fleet:
         self._on_task_error = on_task_error
         self._tasks = TaskBag(on_task_error)
         self._slots = Slots(settings.api.max_in_flight)
+        self._retiring: set[Sweep] = set()
+        self._left: dict[Hashable, Pace] = {}  # of sites that went, by credential: whose quota they used
         self._sweeps = {site.name: self._sweep(site) for site in settings.sites}
 
     def start(self) -> None:
@@ -78,6 +80,8 @@ class Fleet:
         if settings.api.max_in_flight != self.settings.api.max_in_flight:
             self._slots.resize(settings.api.max_in_flight)
         former, self._sweeps = self._sweeps, {}
+        for name in former.keys() - {site.name for site in settings.sites}:
+            self._left[before[name].credential] = former[name].pace
         for site in settings.sites:
             sweep = former.pop(site.name, None)
             self._sweeps[site.name] = sweep or self._sweep(site)
@@ -87,13 +91,18 @@ class Fleet:
                 self._adapt(sweep, site)
         for name, sweep in former.items():
             self._end(name, sweep)
+        if settings.api != self.settings.api:
+            for sweep in self._sweeps.values():
+                sweep.try_anew()
         told, self.settings = self.settings, settings
         self._ledger.checkpoint_every = checkpoint_for(settings)
         self._tell_stretched(told)
 
     async def drain(self, limit: float) -> int:
         """Start no poll more, let those under way end; how many were cut off after `limit` seconds."""
-        cut = await asyncio.gather(*(sweep.drain(limit) for sweep in self._sweeps.values()))
+        cut = await asyncio.gather(
+            *(sweep.drain(limit) for sweep in (*self._sweeps.values(), *self._retiring))
+        )
         await self._tasks.drain(0)
         return sum(cut)
 
@@ -142,6 +151,8 @@ class Fleet:
             hide=self._redactor.hide,
             on_renewed=lambda: self._log.debug("token_renewed", site=site.name),
         )
+        if (left := self._left.pop(site.credential, None)) is not None:
+            client.pace.inherit(left)
         return Sweep(
             site.connections,
             client,
@@ -169,10 +180,12 @@ class Fleet:
     def _end(self, name: str, sweep: Sweep) -> None:
         self._schedule.cancel(_job(name))
         sweep.take_over(())
+        self._retiring.add(sweep)
         self._tasks.start(self._retire(sweep), name=f"end of site {name}")
 
     async def _retire(self, sweep: Sweep) -> None:
         await sweep.drain(self.settings.api.timeout.total_seconds())
+        self._retiring.discard(sweep)
 
     def _tell_stretched(self, before: Settings | None) -> None:
         told = {site.name: site.interval_in_force for site in before.sites} if before is not None else {}

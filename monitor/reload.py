@@ -26,6 +26,9 @@ LOOK_EVERY: Final = timedelta(seconds=2)
 
 PROBLEMS_TOLD: Final = 20
 
+_PATIENCE: Final = 5  # looks, after which files that never rest are read all the same
+_RETRY_LOOKS: Final = 30  # what was refused may have been for a secret that is there by now
+
 Trigger = Literal["signal", "request", "files"]
 
 
@@ -73,7 +76,8 @@ class Reloader:
         self._wall = wall
         self._watch_file = watch_file
         self._lock = asyncio.Lock()
-        self._refused: Mapping[str, Hashable] | None = None  # files that were found wanting
+        self._refused: tuple[str, ...] = ()  # for what, where the last one was
+        self._refused_at: Mapping[str, Hashable] | None = None  # the files when they were read last
 
     async def reload(self, trigger: Trigger) -> Outcome:
         """Read and take over, or refuse; after any other that is under way."""
@@ -84,24 +88,31 @@ class Reloader:
                 await self._take(loaded.settings)
             except ConfigError as error:
                 return self._refuse(trigger, error.problems)
-            self._loaded, self._refused = loaded, None
+            self._loaded, self._refused, self._refused_at = loaded, (), None
             return self._tell(trigger, loaded, made)
 
     async def watch(self) -> None:
         """Look at the connection files, and at the configuration where that is wanted, until cancelled."""
         last: Mapping[str, Hashable] = {}
+        looks = 0  # since all was as it is in force
         while True:
             await asyncio.sleep(LOOK_EVERY.total_seconds())
             sources = self._loaded.sources
             now = await asyncio.to_thread(sources.now, file=self._watch_file)
-            if now not in (sources.seen(file=self._watch_file), self._refused) and now == last:
-                outcome = await self.reload("files")
-                self._refused = None if outcome.taken else now
+            looks = looks + 1 if now != sources.seen(file=self._watch_file) or self._refused else 0
+            rests = now == last or looks >= _PATIENCE
+            again = now != self._refused_at or looks % _RETRY_LOOKS == 0
             last = now
+            if looks and rests and again:
+                self._refused_at = now
+                await self.reload("files")
 
     def _refuse(self, trigger: Trigger, problems: tuple[Problem, ...]) -> Outcome:
         told = tuple(str(each) for each in problems if each.severity == "error")
         self._telemetry.config_reload_failed()
+        again, self._refused = told == self._refused, told
+        if again and trigger == "files":  # which tries again and again
+            return Outcome(None, told)
         self._log.error(
             "config_reload_failed", trigger=trigger, problems=told[:PROBLEMS_TOLD], count=len(told)
         )

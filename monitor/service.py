@@ -230,7 +230,8 @@ class Service:
         try:
             return await self._reloader.reload(trigger)
         finally:
-            self._notifier.ready(self._fleet.status())
+            if self._not_ready is None:
+                self._notifier.ready(self._fleet.status())
 
     async def _reload_on_hangup(self) -> None:
         while True:

@@ -50,7 +50,7 @@ class Watched:
         self.connection = connection
         self.state = state
         self.stage = _Stage.IDLE
-        self.due = 0.0
+        self.due: float | None = None  # when the poll that was begun last was due
         self.plan: int | None = None  # which of its plans for regular polls holds; None: it is let go
         self.extra_at: float | None = None  # of the extra poll that is planned, if one is
         self.task: asyncio.Task[None] | None = None
@@ -62,6 +62,7 @@ class _Due(NamedTuple):
     watched: Watched
     plan: int | None
     extra: bool
+    then: float | None = None  # when the next one is due, where it is not an interval later
 
 
 class Sweep:
@@ -107,7 +108,7 @@ class Sweep:
 
     def start(self) -> None:
         """Put each connection at its phase."""
-        self._put_in_phase(self.watched)
+        self._put_in_phase(self.watched, self._interval)
 
     def take_over(self, connections: Iterable[Connection]) -> None:
         """Watch these from now on, at the interval that the pace has now.
@@ -119,9 +120,16 @@ class Sweep:
         self.watched = [self._taken_over(each, before.pop(each.id, None)) for each in connections]
         for gone in before.values():
             self._let_go(gone)
-        kept = self._interval == self.pace.site.interval.total_seconds()
-        self._interval = self.pace.site.interval.total_seconds()
-        self._put_in_phase([each for each in self.watched if each.plan is None or not kept])
+        before_that, self._interval = self._interval, self.pace.site.interval.total_seconds()
+        moved = before_that != self._interval
+        self._put_in_phase(
+            [each for each in self.watched if each.plan is None or moved], max(before_that, self._interval)
+        )
+        self._plan_trial()
+
+    def try_anew(self) -> None:
+        """What stood between Wix and us may have been mended: a site that is down is tried at once."""
+        self.pace.way_replaced()
         self._plan_trial()
 
     def _watch(self, connection: Connection) -> Watched:
@@ -150,7 +158,8 @@ class Sweep:
         if watched.stage is _Stage.WAITING and watched.task is not None:
             watched.task.cancel()
 
-    def _put_in_phase(self, those: Collection[Watched]) -> None:
+    def _put_in_phase(self, those: Collection[Watched], longest: float) -> None:
+        """Plan the next polls; however often phases move, none is due more than `longest` after the last."""
         now = self._clock.monotonic()
         epoch = self._clock.wall(self._clock.now()).timestamp()
         offset = site_offset(self.pace.site.name)
@@ -160,7 +169,8 @@ class Sweep:
             if (watched := wanted.get(connection_id)) is not None:
                 wait = seconds_to_first(epoch, self.pace.site.interval, rank + offset, len(ids))
                 watched.plan = next(self._order)
-                self._push(now + wait, watched)
+                latest = now + wait if watched.due is None else max(watched.due + longest, now)
+                self._push(min(now + wait, latest), watched, then=now + wait if latest < now + wait else None)
 
     def tick(self) -> None:
         """Arm what comes due soon."""
@@ -207,8 +217,8 @@ class Sweep:
             self._reporter.emit((SecretReplaced(site=self.pace.site.name),))
             self._plan_trial()
 
-    def _push(self, at: float, watched: Watched, *, extra: bool = False) -> None:
-        due = _Due(at, next(self._order), watched, watched.plan, extra)
+    def _push(self, at: float, watched: Watched, *, extra: bool = False, then: float | None = None) -> None:
+        due = _Due(at, next(self._order), watched, watched.plan, extra, then)
         if at <= self._horizon:
             self._arm(due)
         else:
@@ -231,7 +241,7 @@ class Sweep:
         if due.plan != due.watched.plan:  # it has another phase by now, or is let go
             return
         at = self._skip_what_passed(due)
-        self._push(at + self._interval, due.watched)
+        self._push(at + self._interval if due.then is None else max(due.then, at), due.watched)
         now = self._clock.now()
         watched = due.watched
         if self.pace.state.may_ask(now) and watched.state.is_its_turn(watched.connection.policy, now):
@@ -295,7 +305,7 @@ class Sweep:
     async def _poll(self, watched: Watched, *, trial: bool) -> None:
         def started() -> None:
             watched.stage = _Stage.ASKING
-            self._telemetry.poll_lagged(max(self._clock.monotonic() - watched.due, 0.0))
+            self._telemetry.poll_lagged(max(self._clock.monotonic() - (watched.due or 0.0), 0.0))
 
         observation = await self.client.get_connection(watched.connection.id, on_started=started, trial=trial)
         now = self._clock.now()

@@ -12,7 +12,7 @@ from monitor.config.model import ConnectionFile, Entry, Group, Site
 from monitor.config.resolve import Resolver
 from monitor.config.settings import FeedSettings
 from monitor.config.source import Source, parse, parse_partly
-from monitor.config.watching import Sources
+from monitor.config.watching import Sources, unreachable
 from monitor.errors import Problem
 
 _Entries = tuple[Loc, list[tuple[int, Entry]]]
@@ -104,7 +104,10 @@ class Gatherer:
         if pattern is None:
             return []
         files = self._sources.look(pattern)
-        if not files:
+        if not files and (why := unreachable(pattern)) is not None:
+            told = f"{why}; mend that, or remove this entry"
+            self._problems.append(self._source.problem(loc, told))
+        elif not files:
             told = "matches no file; add one, or remove this entry"
             self._problems.append(self._source.problem(loc, told, "warning"))
         return files

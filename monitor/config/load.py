@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
@@ -114,9 +113,8 @@ class _Loading:
     def _feeds(self, loc: Loc, site: Site, folder: Path) -> Iterator[FeedSettings]:
         for number, feed in enumerate(site.connection_feeds):
             if feed is not None:
-                digest = blake2b(f"{site.name} {feed.url}".encode(), digest_size=8).hexdigest()
                 token = self._resolver.bearer_token((*loc, "connection_feeds", number), feed)
-                yield FeedSettings(feed.url, feed.interval, folder / f"{site.name}-{digest}.json", token)
+                yield FeedSettings(feed.url, feed.interval, folder / f"{site.name}-{number}.json", token)
 
     def _drafts(self, feeds_folder: Path) -> list[SiteDraft]:
         drafts = []

@@ -60,7 +60,7 @@ class Api(StrictModel):
     )
     proxy_url: Maybe[ProxyUrl] = Field(
         None,
-        description="HTTP proxy for all requests, without user name and password.",
+        description="HTTP proxy for all requests to Wix, without user name and password.",
         examples=["http://proxy:3128"],
     )
     proxy_from_environment: bool = Field(

@@ -1,5 +1,6 @@
 """From the texts in the file to real paths and secrets, with what is wrong about them."""
 
+import errno
 import glob
 import os
 import re
@@ -66,6 +67,8 @@ class Resolver:
         if path is None:
             return None
         try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")  # noqa: TRY301
             ssl.create_default_context(cafile=path)
         except ssl.SSLError:
             self._error(loc, f"{path} holds no certificates; name a PEM file of authorities")

@@ -4,6 +4,7 @@ For any file that people write by hand: derive the shape from `StrictModel`, rea
 """
 
 import errno
+import stat
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -92,7 +93,9 @@ def read_yaml(path: Path, text: str | None = None) -> tuple[Any, Source, list[Pr
 
 
 def _read(path: Path) -> str:
-    """The file's text. Raises OSError and UnicodeDecodeError; what never ends is not read to its end."""
+    """The file's text. Raises OSError and UnicodeDecodeError; what may never end, or begin, is not read."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
     with path.open("rb") as file:
         content = file.read(FILE_LIMIT + 1)
     if len(content) > FILE_LIMIT:

@@ -1,6 +1,7 @@
 """What a configuration was read from, so that a change of it can be seen."""
 
 import glob
+import os
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -37,6 +38,23 @@ class Sources:
 
 
 def _versions(pattern: str) -> dict[str, Hashable]:
+    """What a glob matches but for folders, be it a file that can be read or not: reading it tells."""
     # glob.glob keeps `${NAME}` values that were escaped apart from wildcards, which Path.glob cannot.
-    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    return {str(path): file_version(path) for path in found if path.is_file()}
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    # os.path's does not raise where one may not look.
+    return {name: file_version(Path(name)) for name in names if not os.path.isdir(name)}  # noqa: PTH112
+
+
+def unreachable(pattern: str) -> str | None:
+    """Why what a glob matches cannot be known: glob takes a folder that cannot be read for an empty one."""
+    folder = Path(pattern)
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    try:
+        if folder == Path(pattern):
+            folder.stat()
+        else:
+            next(folder.iterdir(), None)
+    except OSError as error:
+        return f"{folder} cannot be read ({error.strerror})"
+    return None

@@ -64,7 +64,7 @@ class Api:
         self._took = took
         self._watcher = watcher
         self._session: aiohttp.ClientSession | None = None
-        self._former: list[aiohttp.ClientSession] = []
+        self._former: list[tuple[float, aiohttp.ClientSession]] = []  # and until when they may be in use
 
     async def open(self) -> None:
         """Set up the session. Raises OSError or ssl.SSLError where `ca_file` cannot be used."""
@@ -75,8 +75,10 @@ class Api:
         if settings == self._settings:
             return
         session = self._new_session(settings)
+        await self._close_former(self._clock.monotonic())
         if self._session is not None:
-            self._former.append(self._session)
+            ends = self._clock.monotonic() + self._settings.timeout.total_seconds() + 1
+            self._former.append((ends, self._session))
         self._session, self._settings = session, settings
         self.base_url = settings.base_url.rstrip("/")
 
@@ -99,9 +101,15 @@ class Api:
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in (*self._former, self._session):
-            if session is not None:
-                await session.close()
+        await self._close_former(math.inf)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _close_former(self, now: float) -> None:
+        ended = [session for ends, session in self._former if ends <= now]
+        self._former = [each for each in self._former if each[0] > now]
+        for session in ended:
+            await session.close()
 
     async def send(
         self, method: str, path: str, headers: Headers, body: Mapping[str, str] | None = None

@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from monitor.clock import Clock
 from monitor.core.effects import Effect
 from monitor.core.model import FailureReason, Observation, PollFailed
@@ -92,7 +94,7 @@ class Pace:
         self.requests = 0
         self.failures: Counter[FailureReason] = Counter()
         self._throttled = 0.0
-        self._budget = Budget(requests_per_minute)
+        self.budget = Budget(requests_per_minute)
         self._slots = slots
         self._clock = clock
         self._jitter = jitter
@@ -118,17 +120,17 @@ class Pace:
                 self.check(trial=trial)
                 if not fit():
                     raise OutdatedError(self.site.name)
-                self._budget.started()
+                self.budget.started()
             self.requests += 1  # nothing is awaited from here to the try: a start that nobody ends is a leak
             try:
                 yield
             finally:
-                self._budget.ended(self._clock.monotonic())
+                self.budget.ended(self._clock.monotonic())
 
     def adapt(self, site: Site, requests_per_minute: int) -> None:
         """Go on with other settings; what was sent and what is known of the site stands."""
         self.site = site
-        self.requests_per_minute = self._budget.limit = requests_per_minute
+        self.requests_per_minute = self.budget.limit = requests_per_minute
         self._changed.set()
 
     def check(self, *, trial: bool) -> None:
@@ -158,13 +160,24 @@ class Pace:
         if self.state.outage is not None and self.state.outage.reason in REFUSALS:
             self.state = try_at_once(self.site, self.state, self._clock.now())
 
+    def way_replaced(self) -> None:
+        """The way to Wix is another one: a site that is down may be tried at once."""
+        self.state = try_at_once(self.site, self.state, self._clock.now())
+
+    def inherit(self, former: "Pace") -> None:
+        """Go on with the minute, and the wait, of another site of the same credential: they are one quota."""
+        self.budget = former.budget
+        self.budget.limit = self.requests_per_minute
+        if former.state.wait_until is not None:
+            self.state = msgspec.structs.replace(self.state, wait_until=former.state.wait_until)
+
     def failed(self, reason: FailureReason) -> None:
         """Count a request that failed."""
         self.failures[reason] += 1
 
     def spare(self, reserve: int) -> bool:
         """Whether the budget has room for an extra request and keeps `reserve` for the regular ones."""
-        return self._budget.free(self._clock.monotonic()) > reserve
+        return self.budget.free(self._clock.monotonic()) > reserve
 
     @property
     def throttled_seconds(self) -> float:
@@ -175,7 +188,7 @@ class Pace:
 
     async def _wait_for_budget(self, *, trial: bool) -> None:
         self.check(trial=trial)
-        while (seconds := self._budget.seconds_to_free(self._clock.monotonic())) > 0:
+        while (seconds := self.budget.seconds_to_free(self._clock.monotonic())) > 0:
             await self._hold(seconds)
             self.check(trial=trial)
 

@@ -92,7 +92,8 @@ async def test_a_feed_is_followed_through_its_outages_and_our_restarts(tmp_path:
     warnings = {warning["path"] for warning in daemon.events("config_warning")}
     assert warnings >= {"sites[0].connection_feeds[0]", "[1].id"}
     assert "not valid YAML" in broken["reason"]
-    assert (out["reason"], out["feed"]) == ("it answers with 503", its.url.partition("?")[0])
+    assert out["reason"] == "it answers with 503"
+    assert out["feed"].startswith(its.url.partition("?")[0])
     assert first["connections"] == 2
     assert 'connection="dora",status="SYNCED"} 1' in page
     told = "".join(daemon.raw) + "".join(again.raw) + daemon.stderr

@@ -245,6 +245,75 @@ async def test_a_connection_file_is_taken_as_it_changes_and_a_broken_one_is_refu
     assert refusals == 1, "what was refused is not read again until it changes"
 
 
+async def test_a_folder_that_is_away_takes_no_connection_with_it(tmp_path: Path) -> None:
+    more, away = tmp_path / "more", tmp_path / "away"
+    more.mkdir()
+    put(more / "a.yml", "- {id: anna}\n- {id: ben}\n")
+    async with watching(tmp_path, with_file) as watch:
+        more.rename(away)
+        refused = await watch.told("config_reload_failed", 0)
+        page = await watch.page()
+        away.rename(more)
+        back = await watch.told("config_reloaded", 0)
+        mended = await watch.page()
+    assert "more cannot be read (No such file or directory)" in refused["problems"][0]
+    assert set(shown(page, "wix_calendar_connection_stale")) == {"anna", "ben", "emil"}
+    assert (back["added"], back["removed"], back["changed"]) == (0, 0, 0)
+    assert mended["wix_calendar_monitor_config_last_reload_successful", NONE] == 1
+
+
+async def test_what_cannot_be_read_is_refused_and_ends_nothing(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    put(more / "a.yml", "- {id: anna}\n")
+    async with watching(tmp_path, with_file) as watch:
+        (more / "b.yml").symlink_to(tmp_path / "nowhere.yml")
+        dangling = await watch.told("config_reload_failed", 0)
+        (more / "b.yml").unlink()
+        await watch.told("config_reloaded", 0)
+        os.mkfifo(more / "b.yml")
+        fifo = await watch.told("config_reload_failed", 1)
+        (more / "b.yml").unlink()
+        await watch.told("config_reloaded", 1)
+        watch.config.unlink()
+        os.mkfifo(watch.config)
+        itself = await watch.hangup("config_reload_failed")
+        assert await watch.daemon.stop() == 0
+    assert "b.yml: cannot be read (No such file or directory)" in dangling["problems"][0]
+    assert "b.yml: cannot be read (it is no regular file)" in fifo["problems"][0]
+    assert "monitor.yml: cannot be read (it is no regular file)" in itself["problems"][0]
+
+
+async def test_files_that_never_rest_are_taken_all_the_same(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    put(more / "a.yml", "- {id: anna}\n")
+
+    async def never_rest() -> None:
+        while True:
+            await asyncio.to_thread(put, more / "z.yml", "- {id: dora}\n")
+            await asyncio.sleep(0.5)
+
+    async with watching(tmp_path, with_file) as watch:
+        writing = asyncio.get_running_loop().create_task(never_rest())
+        put(more / "b.yml", "- {id: ben}\n")
+        await watch.daemon.event("connection_first_seen", seconds=30, connection="ben")
+        writing.cancel()
+
+
+async def test_a_mended_address_of_the_api_is_tried_at_once(tmp_path: Path) -> None:
+    def unreachable(document: Document) -> None:
+        document["api"]["base_url"] = "http://127.0.0.1:1"
+        document["polling"] |= {"breaker_failures": 1, "interval": "30s", "unsettled_interval": "30s"}
+        document["sites"] = document["sites"][1:]
+
+    async with watching(tmp_path, unreachable) as watch:
+        await watch.daemon.event("site_down", seconds=40, site="uptown")
+        watch.edit(lambda document: document["api"].update(base_url=watch.simulator.base_url))
+        await watch.hangup()
+        await watch.daemon.event("site_up", seconds=5, site="uptown")
+
+
 async def test_the_configuration_itself_is_taken_as_it_changes_where_that_is_wanted(tmp_path: Path) -> None:
     async with watching(tmp_path, lambda _: None, "--config.auto-reload") as watch:
         watch.edit(lambda document: only(document, "cy"))

@@ -450,3 +450,26 @@ async def test_time_spent_waiting_counts_even_where_the_waiter_is_cancelled() ->
     async with clients(pace, 2):
         await asyncio.sleep(25)
     assert pace.throttled_seconds == pytest.approx(25, abs=EPSILON)
+
+
+async def test_a_site_of_the_same_credential_goes_on_with_the_minute_and_the_wait() -> None:
+    former, pace = make_pace(5), make_pace(3, name="renamed")
+    for _ in range(2):
+        async with former.request():
+            pass
+    settle(former, told_to_wait(30))
+    pace.inherit(former)
+    assert pace.spare(0)
+    assert not pace.spare(1)
+    with pytest.raises(WithheldError):
+        async with pace.request():
+            pass
+
+
+async def test_another_way_to_wix_is_tried_at_once() -> None:
+    pace = make_pace(100)
+    for _ in range(5):
+        settle(pace, SLOW)
+    assert pace.state.outage is not None
+    pace.way_replaced()
+    assert pace.state.outage.trial_at == pace._clock.now()
