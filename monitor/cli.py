@@ -25,7 +25,7 @@ from monitor.flags import (
     load_or_exit,
     web_config_file_flag,
 )
-from monitor.logs import Format, Redactor, set_up
+from monitor.logs import Format, Redactor, set_up, warn_of
 from monitor.oneshot import Verdict, poll_once
 from monitor.records import backup, history, status
 from monitor.service import Outside, serve
@@ -116,14 +116,7 @@ def run(
     loaded, web_config = load_both_or_exit(config_file, web_config_file)
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
-    for warning in _warnings(loaded, web_config):
-        log.warning(
-            "config_warning",
-            file=warning.file,
-            line=warning.line,
-            path=warning.path,
-            message=warning.message,
-        )
+    warn_of(log, _warnings(loaded, web_config))
     outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload)
     web = WebOptions(web_listen_address, web_config, web_systemd_socket, web_enable_lifecycle)
     sys.exit(0 if _run(serve(loaded, outside, web)) else 1)

@@ -19,6 +19,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from monitor.errors import Problem
+
 LINE_LIMIT: Final = 16 * 1024 - 512
 """Bytes of a line, with room for a priority prefix and a shipper's own head."""
 
@@ -73,6 +75,12 @@ class Redactor:
 def rfc3339(moment: datetime) -> str:
     """A moment as RFC 3339 in UTC with milliseconds, such as `2026-11-23T07:00:00.000Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def warn_of(log: FilteringBoundLogger, doubts: Iterable[Problem]) -> None:
+    """A line for each thing that is doubtful in a configuration."""
+    for each in doubts:
+        log.warning("config_warning", file=each.file, line=each.line, path=each.path, message=each.message)
 
 
 def set_up(

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor.config import Difference, Loaded, Names, Settings, difference
 from monitor.errors import ConfigError, Problem
+from monitor.logs import warn_of
 from monitor.metrics.telemetry import Telemetry
 
 LOOK_EVERY: Final = timedelta(seconds=2)
@@ -120,10 +121,7 @@ class Reloader:
 
     def _tell(self, trigger: Trigger, loaded: Loaded, made: Difference) -> Outcome:
         self._telemetry.config_reloaded(self._wall())
-        for each in loaded.warnings[:PROBLEMS_TOLD]:
-            self._log.warning(
-                "config_warning", file=each.file, line=each.line, path=each.path, message=each.message
-            )
+        warn_of(self._log, loaded.warnings[:PROBLEMS_TOLD])
         facts = {key: value for field in fields(made) for key, value in _told(field.name, made)}
         self._log.info("config_reloaded", trigger=trigger, **facts)
         return Outcome(made)

@@ -1,10 +1,11 @@
 """What a changed configuration changes."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from monitor.config.settings import Settings, SiteSettings
+from monitor.core.model import Connection
 
 FIRST: Final = 20
 """Names of each kind that are told."""
@@ -38,9 +39,12 @@ class Difference:
 def difference(before: Settings, after: Settings) -> Difference:
     """What comes, goes and changes from one to the other."""
     sites = _compare({site.name: _own(site) for site in before.sites}, {s.name: _own(s) for s in after.sites})
-    connections = _compare(_connections(before), _connections(after))
-    named = {key: f"{key[0]}/{name}" for settings in (before, after) for key, name in _named(settings)}
-    return Difference(*map(_names, sites), *(_names([named[key] for key in keys]) for keys in connections))
+    was, now = _connections(before), _connections(after)
+    known = was | now
+    connections = (
+        [f"{site}/{known[site, its_id].name}" for site, its_id in keys] for keys in _compare(was, now)
+    )
+    return Difference(*map(_names, sites), *map(_names, connections))
 
 
 def _compare(before: Mapping[T, object], after: Mapping[T, object]) -> tuple[list[T], list[T], list[T]]:
@@ -63,12 +67,8 @@ def _own(site: SiteSettings) -> object:
     )
 
 
-def _connections(settings: Settings) -> dict[tuple[str, str], object]:
+def _connections(settings: Settings) -> dict[tuple[str, str], Connection]:
     return {(site.name, each.id): each for site in settings.sites for each in site.connections}
-
-
-def _named(settings: Settings) -> Iterator[tuple[tuple[str, str], str]]:
-    return (((site.name, each.id), each.name) for site in settings.sites for each in site.connections)
 
 
 def _names(names: list[str]) -> Names:

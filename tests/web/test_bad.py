@@ -8,6 +8,7 @@ import pytest
 
 from monitor.errors import ConfigError, Problem
 from monitor.web.protection import WebConfig
+from tests.bad_files import assert_complete, assert_exactly_told
 
 HERE = Path(__file__).parent / "bad"
 FILES = sorted(HERE.glob("*.yml"))
@@ -52,9 +53,7 @@ def test_a_bad_file_gets_exactly_its_messages(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    told = [str(problem) for problem in problems_of(Path(name))]
-    assert told == Path(name).with_suffix(".expected").read_text().splitlines()
-    assert told
+    assert_exactly_told(name, problems_of(Path(name)))
 
 
 @pytest.mark.parametrize("name", [path.name for path in FILES])
@@ -65,5 +64,4 @@ def test_no_message_repeats_a_secret(name: str, folder: Path, monkeypatch: pytes
 
 
 def test_every_bad_file_has_its_messages_and_every_message_its_file() -> None:
-    assert {path.stem for path in FILES} == {path.stem for path in HERE.glob("*.expected")}
-    assert FILES
+    assert_complete(HERE)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -92,20 +93,8 @@ class RawServer:
     @asynccontextmanager
     async def replaced(self, speak: Speaker) -> AsyncIterator[None]:
         """Another answers at this port; at no moment is anybody refused, and whom it met it keeps."""
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            try:
-                with suppress(asyncio.CancelledError):
-                    await speak(reader, writer)
-            finally:
-                self._tasks.discard(task)
-                writer.transport.abort()
-
         listener = self.listener.dup()
-        other = await asyncio.start_server(serve, sock=listener)
+        other = await asyncio.start_server(partial(_meet, speak, self._tasks), sock=listener)
         self._server.close()
         yield
         self._server = await asyncio.start_server(self._serve, sock=listener.dup(), ssl=self.ssl)
@@ -218,23 +207,29 @@ async def hang(talk: Talk) -> None:
     await talk.reader.read()
 
 
+async def _meet(
+    speak: Speaker,
+    tasks: set[asyncio.Task[None]],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Speak with one client, as one of the tasks, which may be cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    tasks.add(task)
+    try:
+        with suppress(asyncio.CancelledError):
+            await speak(reader, writer)
+    finally:
+        tasks.discard(task)
+        writer.transport.abort()
+
+
 @asynccontextmanager
 async def listening(speak: Speaker) -> AsyncIterator[int]:
     """A server below HTTP; its port."""
     tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with suppress(asyncio.CancelledError):
-                await speak(reader, writer)
-        finally:
-            tasks.discard(task)
-            writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(partial(_meet, speak, tasks), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
