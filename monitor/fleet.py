@@ -65,7 +65,7 @@ class Fleet:
         self._tasks = TaskBag(on_task_error)
         self._slots = Slots(settings.api.max_in_flight)
         self._retiring: set[Sweep] = set()
-        self._left: dict[Hashable, Pace] = {}  # of sites that went, by credential: whose quota they used
+        self._left: dict[Hashable, Pace] = {}  # of sites that went, by the quota that they used
         self._sweeps = {site.name: self._sweep(site) for site in settings.sites}
 
     def start(self) -> None:
@@ -81,7 +81,7 @@ class Fleet:
             self._slots.resize(settings.api.max_in_flight)
         former, self._sweeps = self._sweeps, {}
         for name in former.keys() - {site.name for site in settings.sites}:
-            self._left[before[name].credential] = former[name].pace
+            self._left[before[name].credential.quota] = former[name].pace
         for site in settings.sites:
             sweep = former.pop(site.name, None)
             self._sweeps[site.name] = sweep or self._sweep(site)
@@ -151,7 +151,7 @@ class Fleet:
             hide=self._redactor.hide,
             on_renewed=lambda: self._log.debug("token_renewed", site=site.name),
         )
-        if (left := self._left.pop(site.credential, None)) is not None:
+        if (left := self._left.pop(site.credential.quota, None)) is not None:
             client.pace.inherit(left)
         return Sweep(
             site.connections,

@@ -84,18 +84,11 @@ def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem
         if first is not draft:
             told = f"is the name of the site in line {source.line(first.loc)} too; choose another"
             yield source.problem((*draft.loc, "name"), told)
-        first = quotas.setdefault(_quota(draft.credential), draft)
+        first = quotas.setdefault(draft.credential.quota, draft)
         if first is not draft:
             told = f"is the credential of site {first.site.name} (line {source.line(first.loc)}) too"
             mend = "they would share one quota: put the connections into one site"
             yield source.problem((*draft.loc, "credential"), f"{told}; {mend}")
-
-
-def _quota(credential: OAuthCredential | ApiKeyCredential) -> Hashable:
-    """Whose quota at Wix the requests count for."""
-    if isinstance(credential, OAuthCredential):
-        return credential.client_id, credential.instance_id
-    return credential.site_id, credential.api_key
 
 
 def check_connections(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:

@@ -87,6 +87,11 @@ class OAuthCredential:
     client_secret: SecretSource
     instance_id: str | None = None
 
+    @property
+    def quota(self) -> Hashable:
+        """Whose quota at Wix the requests count for."""
+        return self.client_id, self.instance_id
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyCredential:
@@ -94,6 +99,11 @@ class ApiKeyCredential:
 
     api_key: SecretSource
     site_id: str
+
+    @property
+    def quota(self) -> Hashable:
+        """Whose quota at Wix the requests count for."""
+        return self.site_id, self.api_key
 
 
 @dataclass(frozen=True, slots=True)
