@@ -24,8 +24,9 @@ from monitor.feeds import Feeds
 from monitor.fleet import Fleet, checkpoint_for
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
-from monitor.metrics.exposition import Dialect
+from monitor.metrics.exposition import Dialect, Renderer
 from monitor.metrics.page import negotiate, pieces
+from monitor.metrics.pieces import Piece
 from monitor.metrics.telemetry import Telemetry
 from monitor.reload import Outcome, Reloader, Trigger
 from monitor.report import Reporter
@@ -74,6 +75,7 @@ class Service:
         self._clock = outside.clock
         self._notifier = outside.notifier
         self._telemetry = Telemetry()
+        self._renderer = Renderer()
         self._not_ready: str | None = "starting"
         self._beats = 0
         self._failed = asyncio.Event()
@@ -215,11 +217,11 @@ class Service:
 
     def _page(self, accept: str) -> Page:
         dialect, content_type = negotiate(accept)
-        return Page(content_type, self._slices(dialect))
+        return Page(content_type, self._pieces(dialect))
 
-    def _slices(self, dialect: Dialect) -> Iterator[bytes]:
-        """The page as of when its first slice is asked for."""
-        yield from pieces(self._fleet.snapshot(), self._telemetry, dialect)
+    def _pieces(self, dialect: Dialect) -> Iterator[Piece]:
+        """The page as of when its first piece is asked for."""
+        yield from pieces(self._fleet.snapshot(), self._telemetry, dialect, self._renderer)
 
     def _wall(self) -> float:
         return self._clock.wall(self._clock.now()).timestamp()

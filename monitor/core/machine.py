@@ -23,7 +23,6 @@ What this file may not know: clocks, requests, retries, the breaker, other conne
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -50,17 +49,18 @@ from monitor.core.model import (
     Observed,
     PollFailed,
     Status,
+    Word,
 )
 
 
-class Knowledge(StrEnum):
+class Knowledge(Word):
     """What we know of a connection."""
 
     UNSEEN = "unseen"
     SEEN = "seen"
 
 
-class Trigger(StrEnum):
+class Trigger(Word):
     """What a poll told, compared with what we knew."""
 
     SAME = "same"
@@ -69,7 +69,7 @@ class Trigger(StrEnum):
     FAILED = "failed"
 
 
-class Outcome(StrEnum):
+class Outcome(Word):
     """How the poll itself went; `muted` is a failure that its site's own line tells: down, or a 429."""
 
     SUCCEEDED = "succeeded"

@@ -10,7 +10,13 @@ from typing import Final
 import msgspec
 
 
-class Status(StrEnum):
+class Word(StrEnum):
+    """One word of a vocabulary. Looked up by its text: an enum's own hash is Python code, of a hot path."""
+
+    __hash__ = str.__hash__
+
+
+class Status(Word):
     """Wix's words for a connection, and two of ours: NOT_FOUND and UNRECOGNIZED.
 
     Source: the enum `Status` of Get Connection, Wix External Calendar V2.
@@ -26,7 +32,7 @@ class Status(StrEnum):
     UNRECOGNIZED = "UNRECOGNIZED"
 
 
-class ErrorReason(StrEnum):
+class ErrorReason(Word):
     """Why a connection is in ERROR; UNDEFINED: none was given; UNRECOGNIZED: a word we do not know.
 
     Source: the enum `ErrorReason` of Get Connection, Wix External Calendar V2.
@@ -39,7 +45,7 @@ class ErrorReason(StrEnum):
     UNRECOGNIZED = "UNRECOGNIZED"
 
 
-class CalendarType(StrEnum):
+class CalendarType(Word):
     """The provider's kind; Wix's deprecated OUTLOOK and OFFICE_365 are folded to MICROSOFT."""
 
     UNDEFINED = "UNDEFINED"
@@ -50,14 +56,14 @@ class CalendarType(StrEnum):
     UNRECOGNIZED = "UNRECOGNIZED"
 
 
-class Direction(StrEnum):
+class Direction(Word):
     """A half of `syncConfig`: import is `listEventFromCalendars`, export is `syncToCalendar`."""
 
     IMPORT = "import"
     EXPORT = "export"
 
 
-class FailureReason(StrEnum):
+class FailureReason(Word):
     """Why we could not ask: never a word about the calendar."""
 
     UNAUTHORIZED = "unauthorized"
@@ -171,7 +177,7 @@ class Connection(msgspec.Struct, frozen=True, gc=False):
     maintenance_until: datetime | None = None
 
 
-class FailureRow(StrEnum):
+class FailureRow(Word):
     """How asking goes: no row of failures, a row nobody was told of, one that was told."""
 
     NONE = "none"
@@ -208,11 +214,12 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def every(self, policy: Policy, now: datetime) -> int:
         """At each how many-th interval the connection is polled."""
-        return policy.every(self.status, self.status_since, now)
+        return 1 if policy.dead_every == 1 else policy.every(self.status, self.status_since, now)
 
     def interval(self, policy: Policy, now: datetime) -> timedelta:
         """The interval in force for this connection."""
-        return policy.interval * self.every(policy, now)
+        every = self.every(policy, now)
+        return policy.interval if every == 1 else policy.interval * every
 
     def is_stale(self, policy: Policy, now: datetime) -> bool:
         """Whether our knowledge is too old to pass for the present."""
@@ -245,4 +252,5 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.unhealthy_for + min(seen, self._stale_window(policy, now))
 
     def _stale_window(self, policy: Policy, now: datetime) -> timedelta:
-        return policy.stale_window * self.every(policy, now)
+        every = self.every(policy, now)
+        return policy.stale_window if every == 1 else policy.stale_window * every

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
-from monitor.metrics.exposition import Dialect, slices
+from monitor.metrics.exposition import Dialect, Renderer
+from monitor.metrics.pieces import Piece, plain
 from monitor.metrics.snapshot import Snapshot
 from monitor.metrics.telemetry import Telemetry
 
-END: Final = b"# EOF\n"
-"""The last line of an OpenMetrics page."""
+_END: Final = Piece.of(b"# EOF\n")  # the last line of an OpenMetrics page
 
 _TEXT: Final = "text/plain"
 _OPENMETRICS: Final = "application/openmetrics-text"
@@ -24,15 +24,15 @@ _HARMLESS: Final = ("allow-utf-8", "underscores", "values")
 def render(snapshot: Snapshot, telemetry: Telemetry, accept: str) -> tuple[bytes, str]:
     """The page in the format that an Accept header asks for, and its Content-Type."""
     dialect, content_type = negotiate(accept)
-    return b"".join(pieces(snapshot, telemetry, dialect)), content_type
+    return b"".join(plain(pieces(snapshot, telemetry, dialect, Renderer()))), content_type
 
 
-def pieces(snapshot: Snapshot, telemetry: Telemetry, dialect: Dialect) -> Iterator[bytes]:
+def pieces(snapshot: Snapshot, telemetry: Telemetry, dialect: Dialect, renderer: Renderer) -> Iterator[Piece]:
     """The page in pieces of a few milliseconds of work each, none of them empty."""
-    yield from slices(snapshot, dialect)
-    yield telemetry.render(dialect)
+    yield from renderer.pieces(snapshot, dialect)
+    yield Piece.of(telemetry.render(dialect))
     if dialect is Dialect.OPENMETRICS:
-        yield END
+        yield _END
 
 
 def negotiate(accept: str) -> tuple[Dialect, str]:

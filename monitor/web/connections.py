@@ -9,11 +9,12 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from monitor.metrics.pieces import Piece
 from monitor.tasks import TaskBag
 from monitor.web.tls import Tls
 
@@ -40,7 +41,7 @@ class Limits:
     """Between a response and the next request; above any usual scrape interval."""
 
     pages_bytes: int = 64 << 20
-    """Of pages that are being read; beyond, the readers of the oldest are cut off."""
+    """Of pages, compressed, that are being read; beyond, the readers of the oldest are cut off."""
 
 
 class Connection(asyncio.Protocol):
@@ -240,10 +241,10 @@ class Readers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._read: dict[int, tuple[bytes, set[Connection]]] = {}
+        self._read: dict[int, tuple[Sequence[Piece], set[Connection]]] = {}
 
     @contextmanager
-    def reading(self, page: bytes, connection: Connection) -> Iterator[None]:
+    def reading(self, page: Sequence[Piece], connection: Connection) -> Iterator[None]:
         """While this client reads this page."""
         held = self._read.setdefault(id(page), (page, set()))  # which keeps the page, so its id is unique
         held[1].add(connection)
@@ -256,10 +257,16 @@ class Readers:
                 del self._read[id(page)]
 
     def _make_room(self) -> None:
-        while len(self._read) > 1 and sum(len(page) for page, _ in self._read.values()) > self._limit:
+        while len(self._read) > 1 and self._held() > self._limit:
             _, readers = self._read.pop(next(iter(self._read)))
             for each in list(readers):
                 each.cut_off()
+
+    def _held(self) -> int:
+        """Bytes of all pages; what several have in common is there once."""
+        return sum(
+            {id(piece): len(piece.deflated) for page, _ in self._read.values() for piece in page}.values()
+        )
 
 
 def _certificate(transport: asyncio.Transport) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from monitor.errors import CannotStartError
+from monitor.metrics.pieces import Piece, gzipped, gzipped_size, plain, plain_size
 from monitor.systemd import handed_over
 from monitor.tasks import TaskBag
 from monitor.web.connections import Connection, Gate, Limits, Readers
@@ -129,7 +130,6 @@ class Server:
             await self._gate.shut()
             await self._runner.cleanup()
             await self._gate.clear()
-        self._pages.close()
         self._passwords.close()
         if self._config is not None:
             self._config.close()
@@ -219,26 +219,41 @@ class Server:
     async def _serve_metrics(self, request: web.Request) -> web.StreamResponse:
         page = self._metrics(request.headers.get("Accept", ""))
         compressed = _wants_gzip(request)
-        body = await self._pages.body(page, compressed=compressed)
+        pieces = await self._pages.rendered(page)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
-        if compressed:
-            headers["Content-Encoding"] = "gzip"
-        return _PageResponse(body, headers)
+        return _PageResponse(pieces, headers, compressed=compressed)
 
 
 class _PageResponse(web.StreamResponse):
-    """A page that many may share: written piece by piece, so that a slow reader holds only a piece more."""
+    """A page that many may share: written bit by bit, so that a slow reader holds only a bit more.
 
-    def __init__(self, page: bytes, headers: Mapping[str, str]) -> None:
+    It is kept compressed; who wants it plain has it inflated as it is written.
+    """
+
+    def __init__(self, page: Sequence[Piece], headers: Mapping[str, str], *, compressed: bool) -> None:
         super().__init__(headers=headers)
-        self.content_length = len(page)
         self.page = page
+        self._parts = gzipped(page) if compressed else plain(page)
+        self.content_length = gzipped_size(page) if compressed else plain_size(page)
+        if compressed:
+            self.headers["Content-Encoding"] = "gzip"
 
     async def write_page(self) -> None:
         """Write all of it, no faster than it is read."""
-        view = memoryview(self.page)
-        for start in range(0, len(view), _CHUNK):
-            await self.write(view[start : start + _CHUNK])
+        for chunk in _chunks(self._parts):
+            await self.write(chunk)
+
+
+def _chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, in chunks of one size but for the last."""
+    held = bytearray()
+    for part in parts:
+        held += part
+        while len(held) >= _CHUNK:
+            yield bytes(held[:_CHUNK])
+            del held[:_CHUNK]
+    if held:
+        yield bytes(held)
 
 
 async def _listen(addresses: Sequence[Address]) -> list[socket.socket]:

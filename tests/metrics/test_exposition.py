@@ -15,7 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from monitor.core.model import CalendarType, Connection, ConnectionState, ErrorReason, FailureReason, Status
-from monitor.metrics.exposition import SLICE, Dialect, slices
+from monitor.metrics.exposition import SLICE, Dialect, Renderer, slices
+from monitor.metrics.pieces import Piece, plain
 from monitor.metrics.snapshot import Snapshot
 from tests.metrics.reference import encodable, registry
 from tests.metrics.snapshots import HOSTILE, NOW, connection, full, polled, site, snapshot, state
@@ -311,3 +312,69 @@ def test_a_label_value_is_read_as_it_was_given(dialect: Dialect, value: str) -> 
     page += "# EOF\n" if dialect is Dialect.OPENMETRICS else ""
     read = {sample.labels["connection"] for family in PARSE[dialect](page) for sample in family.samples}
     assert read == {encodable(value)}
+
+
+# ── one page after the other ─────────────────────────────────────────────────────────────────────────
+
+
+def after(renderer: Renderer, given_: Snapshot, dialect: Dialect = Dialect.TEXT) -> str:
+    return b"".join(plain(renderer.pieces(given_, dialect))).decode()
+
+
+@given(pages=st.lists(st.tuples(snapshots, st.sampled_from(Dialect)), min_size=2, max_size=5))
+def test_no_page_tells_anything_of_those_before(pages: list[tuple[Snapshot, Dialect]]) -> None:
+    renderer = Renderer()
+    for given_, dialect in pages:
+        assert after(renderer, given_, dialect) == text(given_, dialect)
+
+
+@given(data=st.data())
+def test_a_page_after_some_polls_is_the_page_of_what_is_known_now(data: st.DataObject) -> None:
+    watched = data.draw(st.lists(connections, min_size=1, max_size=3, unique_by=named))
+    known = [data.draw(states) for _ in watched]
+    renderer = Renderer()
+    for minutes in range(4):
+        for polled_now in data.draw(st.sets(st.integers(0, len(watched) - 1))):
+            known[polled_now] = data.draw(states)
+        now = NOW + timedelta(minutes=minutes)
+        given_ = Snapshot(now, timedelta(), list(zip(watched, known, strict=True)), ())
+        assert after(renderer, given_) == text(given_)
+
+
+def many(count: int, **facts: Any) -> list[tuple[Connection, ConnectionState]]:
+    return [(connection(name=f"c{n}", id=str(n)), polled(**facts)) for n in range(count)]
+
+
+def rendered(renderer: Renderer, given_: Snapshot) -> list[Piece]:
+    return list(renderer.pieces(given_, Dialect.TEXT))
+
+
+def test_what_has_not_changed_is_not_rendered_again() -> None:
+    renderer, watched = Renderer(), many(2 * SLICE)
+    first = rendered(renderer, snapshot(*watched))
+    watched[0] = watched[0][0], polled(status=Status.ERROR, reason=ErrorReason.TOKEN_REVOKED)
+    second = rendered(renderer, snapshot(*watched))
+    new = {id(piece) for piece in second} - {id(piece) for piece in first}
+    families = [line.split(b"{")[0].decode() for line in (b"".join(p.text()) for p in second if id(p) in new)]
+    assert sorted(families) == [
+        "wix_calendar_connection_error_reason",
+        "wix_calendar_connection_healthy",
+        "wix_calendar_connection_status",
+        "wix_calendar_connection_unhealthy_seconds_total",
+    ]
+
+
+def test_both_dialects_share_what_is_the_same_in_them() -> None:
+    renderer, given_ = Renderer(), snapshot(*many(3))
+    text_page = {id(piece) for piece in renderer.pieces(given_, Dialect.TEXT)}
+    openmetrics = [
+        piece for piece in renderer.pieces(given_, Dialect.OPENMETRICS) if id(piece) not in text_page
+    ]
+    assert all(b"".join(piece.text()).startswith(b"# HELP ") for piece in openmetrics)
+
+
+def test_what_left_the_configuration_is_not_kept() -> None:
+    renderer = Renderer()
+    rendered(renderer, snapshot(*many(3 * SLICE)))
+    assert 'connection="c2"' not in after(renderer, snapshot(*many(2)))
+    assert 'connection="c1"' in after(renderer, snapshot(*many(3 * SLICE)))

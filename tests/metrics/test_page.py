@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from monitor.metrics.exposition import Dialect
+from monitor.metrics.exposition import Dialect, Renderer
 from monitor.metrics.families import BY_NAME, FAMILIES, Type
 from monitor.metrics.page import negotiate, pieces, render
 from monitor.metrics.telemetry import Telemetry
@@ -199,7 +199,7 @@ def test_there_are_no_created_series_and_no_timestamps() -> None:
 
 def test_no_piece_of_a_page_is_empty() -> None:
     for dialect in Dialect:
-        assert all(pieces(full(), Telemetry(), dialect))
+        assert all(piece.size for piece in pieces(full(), Telemetry(), dialect, Renderer()))
 
 
 @pytest.mark.real

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from monitor.metrics.pieces import Piece
 from monitor.web.server import Address, Page
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ class Daemon:
         self.accepts.append(accept)
         if self.page is not None:
             return self.page()
-        return Page(OPENMETRICS if "openmetrics" in accept else TEXT, iter(self.slices))
+        return Page(OPENMETRICS if "openmetrics" in accept else TEXT, map(Piece.of, self.slices))
 
 
 class Got(NamedTuple):

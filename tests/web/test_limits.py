@@ -1,6 +1,7 @@
 """What clients may cost, by clients that are slow, silent or many, over real sockets."""
 
 import asyncio
+import os
 import select
 import socket
 import tracemalloc
@@ -10,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from monitor.metrics.pieces import Piece
 from monitor.web.connections import Limits
 from monitor.web.pages import Page
 from monitor.web.server import ReloadAnswer, Server
@@ -18,6 +20,11 @@ from tests.web.talk import PAGE, PATIENCE, TEXT, Daemon, ask, connect, is_ended,
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def noise(size: int) -> list[Piece]:
+    """What does not shrink."""
+    return [Piece.of(os.urandom(100_000)) for _ in range(0, size, 100_000)]
 
 
 def answer(sock: socket.socket) -> bytes:
@@ -134,8 +141,7 @@ def sip(sock: socket.socket) -> int:
 
 
 async def test_deaf_clients_hold_one_page_and_a_little_each(serve: Serve, daemon: Daemon) -> None:
-    page = b"a_metric 1\n" * 1_000_000
-    press = [page]
+    press = noise(11_000_000)
     daemon.page = lambda: Page(TEXT, iter(press))
     server, url = await serve()
     tracemalloc.start()
@@ -154,8 +160,8 @@ async def test_deaf_clients_hold_one_page_and_a_little_each(serve: Serve, daemon
 
 async def test_of_many_pages_that_nobody_reads_the_oldest_is_given_up(serve: Serve, daemon: Daemon) -> None:
     size = 20_000_000
-    daemon.page = lambda: Page(TEXT, (b"x" * size for _ in range(1)))
-    _, url = await serve(limits=Limits(pages_bytes=2 * size))
+    daemon.page = lambda: Page(TEXT, noise(size))
+    _, url = await serve(limits=Limits(pages_bytes=2 * size + 100_000))
     with ExitStack() as stack:
         deaf = [stack.enter_context(connect(url)) for _ in range(3)]
         for each in deaf[:2]:
@@ -224,17 +230,17 @@ async def test_whom_we_are_working_for_is_not_sent_away_for_another(serve: Serve
 
 
 async def test_polls_go_on_while_clients_do_their_worst(serve: Serve, daemon: Daemon) -> None:
-    """The loop's own work has its turn between any two slices of any page."""
+    """The loop's own work has its turn between any two pieces of any page."""
     turns: list[int] = []
 
-    def slices() -> Iterator[bytes]:
+    def pieces() -> Iterator[Piece]:
         for _ in range(50):
             before = len(turns)
             asyncio.get_running_loop().call_soon(turns.append, before)
-            yield b"x" * 100_000
+            yield Piece.of(b"x" * 100_000)
             assert len(turns) > before
 
-    daemon.page = lambda: Page(TEXT, slices())
+    daemon.page = lambda: Page(TEXT, pieces())
     _, url = await serve()
     with ExitStack() as stack:
         for _ in range(20):

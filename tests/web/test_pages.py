@@ -3,10 +3,11 @@
 import asyncio
 import gzip
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from monitor.metrics.pieces import Piece, plain
 from monitor.web.pages import Page, Pages
 from tests.web.conftest import Serve
 from tests.web.talk import TEXT, Daemon, ask, off_loop, until
@@ -20,86 +21,83 @@ class Press:
         self.go = False
 
     def page(self, content_type: str = TEXT) -> Page:
-        return Page(content_type, self._slices())
+        return Page(content_type, self._pieces())
 
-    def _slices(self) -> Iterator[bytes]:
+    def _pieces(self) -> Iterator[Piece]:
         self.begun += 1
-        yield b"page %d\n" % self.begun
+        yield Piece.of(b"page %d\n" % self.begun)
         while self.begun == 1 and not self.go:
-            yield b"#\n"
+            yield Piece.of(b"#\n")
 
 
-async def test_who_asks_at_the_same_time_shares_one_rendering_and_one_compression() -> None:
+def text(page: Sequence[Piece]) -> bytes:
+    return b"".join(plain(page))
+
+
+async def test_who_asks_at_the_same_time_shares_one_rendering() -> None:
     pages, press = Pages(), Press()
     press.go = True
-    bodies = await asyncio.gather(*(pages.body(press.page(), compressed=n % 2 == 1) for n in range(50)))
+    got = await asyncio.gather(*(pages.rendered(press.page()) for _ in range(50)))
     assert press.begun == 1
-    assert {id(body) for body in bodies[0::2]} == {id(bodies[0])}
-    assert {id(body) for body in bodies[1::2]} == {id(bodies[1])}
-    assert bodies[0] == gzip.decompress(bodies[1]) == b"page 1\n"
-    pages.close()
+    assert {id(page) for page in got} == {id(got[0])}
+    assert text(got[0]) == b"page 1\n"
 
 
 async def test_who_comes_while_one_is_rendered_shares_the_next_one() -> None:
     pages, press = Pages(), Press()
-    first = asyncio.ensure_future(pages.body(press.page(), compressed=False))  # noqa: TID251  awaited here
+    first = asyncio.ensure_future(pages.rendered(press.page()))  # noqa: TID251  awaited here
     await until(lambda: press.begun == 1)
-    late = [asyncio.ensure_future(pages.body(press.page(), compressed=False)) for _ in range(9)]  # noqa: TID251
+    late = [asyncio.ensure_future(pages.rendered(press.page())) for _ in range(9)]  # noqa: TID251
     press.go = True
-    assert (await first).startswith(b"page 1\n")
-    assert await asyncio.gather(*late) == [b"page 2\n"] * 9
-    pages.close()
+    assert text(await first).startswith(b"page 1\n")
+    assert [text(page) for page in await asyncio.gather(*late)] == [b"page 2\n"] * 9
 
 
 async def test_each_content_type_has_its_own_page() -> None:
     pages, press = Pages(), Press()
     press.go = True
-    bodies = await asyncio.gather(*(pages.body(press.page(kind), compressed=False) for kind in ("a", "b")))
-    assert bodies == [b"page 1\n", b"page 2\n"]
-    pages.close()
+    got = await asyncio.gather(*(pages.rendered(press.page(kind)) for kind in ("a", "b")))
+    assert [text(page) for page in got] == [b"page 1\n", b"page 2\n"]
 
 
 async def test_what_breaks_a_rendering_reaches_all_who_share_it_and_not_the_next() -> None:
-    def broken() -> Iterator[bytes]:
-        yield b"begun"
+    def broken() -> Iterator[Piece]:
+        yield Piece.of(b"begun")
         raise ValueError("no page")
 
     pages, press = Pages(), Press()
     press.go = True
-    asked = (pages.body(Page(TEXT, broken()), compressed=n == 1) for n in range(3))
+    asked = (pages.rendered(Page(TEXT, broken())) for _ in range(3))
     assert [str(each) for each in await asyncio.gather(*asked, return_exceptions=True)] == ["no page"] * 3
-    assert await pages.body(press.page(), compressed=False) == b"page 1\n"
-    pages.close()
+    assert text(await pages.rendered(press.page())) == b"page 1\n"
 
 
 async def test_who_gives_up_takes_the_page_from_nobody() -> None:
     pages, press = Pages(), Press()
-    asked = [asyncio.ensure_future(pages.body(press.page(), compressed=True)) for _ in range(2)]  # noqa: TID251
+    asked = [asyncio.ensure_future(pages.rendered(press.page())) for _ in range(2)]  # noqa: TID251
     await until(lambda: press.begun == 1)
     asked[0].cancel()
     press.go = True
-    assert gzip.decompress(await asked[1]).startswith(b"page 1\n")
-    pages.close()
+    assert text(await asked[1]).startswith(b"page 1\n")
 
 
 async def test_after_a_rendering_the_loop_has_as_long_for_other_work() -> None:
     clock = asyncio.get_running_loop().time
     seen: list[float] = []
 
-    def laborious() -> Iterator[bytes]:
+    def laborious() -> Iterator[Piece]:
         seen.append(clock())
         ends = time.monotonic() + 0.1
         while time.monotonic() < ends:
             pass
-        yield b""
+        yield Piece.of(b"x")
         seen.append(clock())
 
     pages = Pages()
     for _ in range(2):
-        await pages.body(Page(TEXT, laborious()), compressed=False)
+        await pages.rendered(Page(TEXT, laborious()))
     began, ended, again, _ = seen
     assert again - ended >= 0.9 * (ended - began)
-    pages.close()
 
 
 @pytest.mark.parametrize("offered", ["gzip", "identity"])
