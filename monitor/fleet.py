@@ -27,6 +27,7 @@ from monitor.wix.client import Api
 from monitor.wix.pace import Pace, Slots
 from monitor.wix.site import adapt_site, connect_site
 
+_AT_A_TIME: Final = 1000  # connections: less than a millisecond
 _LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
 
 
@@ -123,15 +124,19 @@ class Fleet:
             sites=sites,
         )
 
-    def status(self) -> str:
-        """All in a line, for `systemctl status`."""
-        now = self._clock.now()
+    async def tally(self) -> str:
+        """All in a line, for `systemctl status`; counted a few at a time, as there may be very many."""
         watched = [each for sweep in self._sweeps.values() for each in sweep.watched]
-        seen = [each for each in watched if each.state.status is not None]
-        bad = sum(not each.state.is_healthy(each.connection.policy) for each in seen)
-        stale = sum(each.state.is_stale(each.connection.policy, now) for each in watched)
+        unseen = bad = stale = 0
+        for start in range(0, len(watched), _AT_A_TIME):
+            now = self._clock.now()
+            for each in watched[start : start + _AT_A_TIME]:
+                state, policy = each.state, each.connection.policy
+                unseen += state.status is None
+                bad += state.status is not None and not state.is_healthy(policy)
+                stale += state.is_stale(policy, now)
+            await asyncio.sleep(0)
         down = sum(sweep.pace.state.outage is not None for sweep in self._sweeps.values())
-        unseen = len(watched) - len(seen)
         return (
             f"connections: {len(watched)}, {unseen} not seen yet, {bad} unhealthy, {stale} stale; "
             f"sites: {len(self._sweeps)}, {down} down"

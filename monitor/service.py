@@ -132,7 +132,7 @@ class Service:
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
         self._not_ready = None
-        self._notifier.ready(self._fleet.status())
+        self._notifier.ready(await self._fleet.tally())
         self._log.info("monitor_ready", version=__version__, listening=urls, **counts)
         self._tasks.start(self._reload_on_hangup(), name="reload")
         self._tasks.start(self._reloader.watch(), name="watch")
@@ -205,7 +205,10 @@ class Service:
         self._beats += 1
         self._telemetry.ticked(self._clock.wall(self._clock.now()).timestamp())
         if self._beats % _STATUS_EVERY == 0:
-            self._notifier.status(self._fleet.status())
+            self._tasks.start(self._tell_status(), name="status")
+
+    async def _tell_status(self) -> None:
+        self._notifier.status(await self._fleet.tally())
 
     def _purge(self) -> None:
         """Every hour, but for the first: a clock that is wrong at boot has been set by then."""
@@ -233,7 +236,7 @@ class Service:
             return await self._reloader.reload(trigger)
         finally:
             if self._not_ready is None:
-                self._notifier.ready(self._fleet.status())
+                self._notifier.ready(await self._fleet.tally())
 
     async def _reload_on_hangup(self) -> None:
         while True:

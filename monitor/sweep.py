@@ -97,6 +97,7 @@ class Sweep:
         self._walk = 0
         self._extras: deque[float] = deque()  # when those of the last window were begun
         self._stopped = False
+        self._waiting = 0  # polls
         self._interval = self.pace.site.interval.total_seconds()
         self._leaving: dict[str, Watched] = {}  # let go, and a poll of theirs has not ended yet
         self.watched = [self._watch(each) for each in connections]
@@ -193,7 +194,7 @@ class Sweep:
             failures=dict(self.pace.failures),
             requests_per_minute=self.pace.requests_per_minute,
             throttled_seconds=self.pace.throttled_seconds,
-            polls_waiting=sum(each.stage is _Stage.WAITING for each in self.watched),
+            polls_waiting=self._waiting,
             breaker_open=down is not None,
             maintenance=maintenance,
             connections=len(self.watched),
@@ -281,9 +282,13 @@ class Sweep:
         return len(self._extras) < self.pace.requests_per_minute - regular and self.pace.spare(0)
 
     def _begin(self, watched: Watched, at: float, *, trial: bool = False) -> None:
-        watched.stage = _Stage.WAITING
+        self._enter(watched, _Stage.WAITING)
         watched.due = at
         watched.task = self._tasks.start(self._guarded(watched, trial=trial))
+
+    def _enter(self, watched: Watched, stage: _Stage) -> None:
+        self._waiting += (stage is _Stage.WAITING) - (watched.stage is _Stage.WAITING)
+        watched.stage = stage
 
     async def _guarded(self, watched: Watched, *, trial: bool) -> None:
         """One poll; whatever goes wrong in it stays in it."""
@@ -295,7 +300,7 @@ class Sweep:
             self._trial_crashed_at = self._clock.now() if trial else self._trial_crashed_at
             self._on_crash(watched.connection, error)
         finally:
-            watched.stage = _Stage.IDLE
+            self._enter(watched, _Stage.IDLE)
             watched.task = None
             if watched.plan is None:
                 self._leaving.pop(watched.connection.id, None)
@@ -304,7 +309,7 @@ class Sweep:
 
     async def _poll(self, watched: Watched, *, trial: bool) -> None:
         def started() -> None:
-            watched.stage = _Stage.ASKING
+            self._enter(watched, _Stage.ASKING)
             self._telemetry.poll_lagged(max(self._clock.monotonic() - (watched.due or 0.0), 0.0))
 
         observation = await self.client.get_connection(watched.connection.id, on_started=started, trial=trial)
@@ -316,14 +321,14 @@ class Sweep:
         step = advance(watched.connection, watched.state, observation, now, site_up=up)
         if self._ledger.book(watched.connection, step):
             watched.state = step.state
-        self._look_sooner(watched)
+        self._look_sooner(watched, now)
 
-    def _look_sooner(self, watched: Watched) -> None:
+    def _look_sooner(self, watched: Watched, now: datetime) -> None:
         policy = watched.connection.policy
         watched.extra_at = None
         if policy.unsettled_interval >= policy.interval or self._stopped:
             return
-        if watched.state.is_unsettled(policy, self._clock.now()):
+        if watched.state.is_unsettled(policy, now):
             watched.extra_at = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
             self._push(watched.extra_at, watched, extra=True)
 

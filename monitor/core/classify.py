@@ -4,6 +4,7 @@ Sources: "About Errors" of the Wix API documentation; for the token endpoint RFC
 404 must not declare calendars gone is our own caution.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -35,6 +36,9 @@ _SHORTEST_WAIT: Final = timedelta(seconds=1)
 _LONGEST_WAIT: Final = timedelta(hours=1)  # a server's typo must not blind a site for a year
 _PREMIUM_CODE: Final = "PREMIUM_FEATURE_NOT_ENABLED"
 _FOLDED_TYPES: Final = {"OUTLOOK": CalendarType.MICROSOFT, "OFFICE_365": CalendarType.MICROSOFT}
+_STATUSES: Final = {word.value: word for word in Status}
+_REASONS: Final = {word.value: word for word in ErrorReason}
+_TYPES: Final = {word.value: word for word in CalendarType}
 _OURS: Final = {"NOT_FOUND", "UNRECOGNIZED"}
 _KINDS: Final[dict[type, str]] = {list: "an array", dict: "an object"}  # may hold anything, at any depth
 
@@ -188,8 +192,8 @@ def _read_200(answer: Answer, connection_id: str) -> Observation:
 
 def _observed(found: WireConnection) -> Observed:
     odd: list[tuple[str, str]] = []
-    status = _word(found.status, Status, "status", odd)
-    reason = _word(found.error_reason, ErrorReason, "errorReason", odd)
+    status = _word(found.status, _STATUSES, "status", odd)
+    reason = _word(found.error_reason, _REASONS, "errorReason", odd)
     return Observed(
         status=status,
         reason=reason if status is Status.ERROR else None,
@@ -200,18 +204,15 @@ def _observed(found: WireConnection) -> Observed:
     )
 
 
-def _word(value: object, words: type[E], field: str, odd: list[tuple[str, str]]) -> E:
+def _word(value: object, words: Mapping[str, E], field: str, odd: list[tuple[str, str]]) -> E:
     if value is None or value == "":
-        return words("UNDEFINED")
-    if isinstance(value, str) and value not in _OURS:
-        try:
-            return words(value)
-        except ValueError:
-            pass
+        return words["UNDEFINED"]
+    if isinstance(value, str) and value not in _OURS and value in words:
+        return words[value]
     odd.append((field, _KINDS.get(type(value)) or str(value)[:VALUE_LIMIT]))
-    return words("UNRECOGNIZED")
+    return words["UNRECOGNIZED"]
 
 
 def _calendar_type(value: object, odd: list[tuple[str, str]]) -> CalendarType:
     folded = _FOLDED_TYPES.get(value) if isinstance(value, str) else None
-    return folded if folded is not None else _word(value, CalendarType, "calendarType", odd)
+    return folded if folded is not None else _word(value, _TYPES, "calendarType", odd)

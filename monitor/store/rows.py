@@ -1,5 +1,6 @@
 """States and announcements as rows, and back; moments become the machine's time on their way out."""
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -54,16 +55,43 @@ def moment(micros: int) -> datetime:
     return _EPOCH + micros * _MICROSECOND
 
 
-def state_row(connection: Connection, state: ConnectionState, clock: Clock) -> Row:
-    """A connection's row; it was in the configuration until now."""
-    return {
-        "site": connection.site,
-        "id": connection.id,
-        "name": connection.name,
-        "kept_at": micros(clock.wall(clock.now())),
-        "healthy": int(state.is_healthy(connection.policy)),
-        **_outward(msgspec.structs.asdict(state), clock),
-    }
+STATE_COLUMNS: Final = ("site", "id", "name", "kept_at", "healthy", *ConnectionState.__struct_fields__)
+
+
+def state_rows(
+    states: Iterable[tuple[Connection, ConnectionState]], clock: Clock
+) -> Iterator[tuple[object, ...]]:
+    """The rows of connections that were in the configuration until now, by `STATE_COLUMNS`."""
+    now = clock.now()
+    kept_at = micros(clock.wall(now))
+    epoch = _EPOCH - (clock.wall(now) - now)
+
+    def at(moment: datetime | None) -> int | None:
+        return None if moment is None else (moment - epoch) // _MICROSECOND
+
+    for connection, state in states:
+        yield (
+            connection.site,
+            connection.id,
+            connection.name,
+            kept_at,
+            state.is_healthy(connection.policy),
+            at(state.watched_since),
+            state.status,
+            state.reason,
+            at(state.status_since),
+            state.calendar_type,
+            state.import_enabled,
+            state.export_enabled,
+            at(state.last_poll_at),
+            at(state.last_success_at),
+            state.last_poll_succeeded,
+            state.not_found_in_a_row,
+            state.failures_in_a_row,
+            state.failure_row,
+            state.transitions,
+            state.unhealthy_for // _MICROSECOND,
+        )
 
 
 def state_of(row: Row, clock: Clock) -> ConnectionState:

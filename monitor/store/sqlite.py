@@ -24,7 +24,15 @@ from monitor.core.effects import Transition
 from monitor.core.model import Connection, ConnectionState
 from monitor.errors import CannotStartError
 from monitor.store.lock import Lock
-from monitor.store.rows import Announcement, announcement_of, announcement_row, micros, state_of, state_row
+from monitor.store.rows import (
+    STATE_COLUMNS,
+    Announcement,
+    announcement_of,
+    announcement_row,
+    micros,
+    state_of,
+    state_rows,
+)
 from monitor.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 Key = tuple[str, str]
@@ -43,9 +51,11 @@ def _insert_into(table: str, columns: Sequence[str]) -> str:
 
 
 def _upsert() -> str:
-    columns = ("site", "id", "name", "kept_at", "healthy", *ConnectionState.__struct_fields__)
-    changes = ", ".join(f"{column} = excluded.{column}" for column in columns[2:])
-    return f"{_insert_into('connection', columns)} ON CONFLICT (site, id) DO UPDATE SET {changes}"
+    columns = ", ".join(STATE_COLUMNS)
+    values = ", ".join("?" * len(STATE_COLUMNS))
+    changes = ", ".join(f"{column} = excluded.{column}" for column in STATE_COLUMNS[2:])
+    insert = f"INSERT INTO connection ({columns}) VALUES ({values})"  # noqa: S608  names of our own
+    return f"{insert} ON CONFLICT (site, id) DO UPDATE SET {changes}"
 
 
 _UPSERT: Final = _upsert()
@@ -100,7 +110,7 @@ class Store:
 
     def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> int:
         """Keep states, announcements and the marks of what was told, all or nothing; how many bookings."""
-        states = (state_row(each.connection, each.state, self._clock) for each in bookings)
+        states = state_rows(((each.connection, each.state) for each in bookings), self._clock)
         announced = (what for each in bookings for what in each.announcements)
         with self._transaction():
             self._db.executemany(_UPSERT, states)

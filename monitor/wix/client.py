@@ -25,7 +25,16 @@ from monitor.core.model import Answer, NoAnswer, Observation, PollFailed
 from monitor.core.site import REFUSALS
 from monitor.errors import OutdatedError, WithheldError
 from monitor.wix.credentials import ApiKey, Credential, Headers, OAuth
-from monitor.wix.network import CutOffError, StaleConnection, Way, explain, only_once, read, watch_reuse
+from monitor.wix.network import (
+    Connector,
+    CutOffError,
+    StaleConnection,
+    begin_request,
+    explain,
+    only_once,
+    read,
+    was_kept,
+)
 from monitor.wix.pace import Pace
 
 CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
@@ -58,7 +67,7 @@ class Api:
         took: Callable[[float], None],
         watcher: Watcher | None = None,
     ) -> None:
-        self.base_url = settings.base_url.rstrip("/")
+        self._base = URL(settings.base_url)
         self._settings = settings
         self._clock = clock
         self._took = took
@@ -80,12 +89,12 @@ class Api:
             ends = self._clock.monotonic() + self._settings.timeout.total_seconds() + 1
             self._former.append((ends, self._session))
         self._session, self._settings = session, settings
-        self.base_url = settings.base_url.rstrip("/")
+        self._base = URL(settings.base_url)
 
     def _new_session(self, settings: ApiSettings) -> aiohttp.ClientSession:
         context = ssl.create_default_context(cafile=settings.ca_file)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE),
+            connector=Connector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=settings.timeout.total_seconds(), ceil_threshold=math.inf),
             headers={
@@ -96,7 +105,6 @@ class Api:
             auto_decompress=False,
             proxy=_proxy(settings),
             middlewares=(only_once,),
-            trace_configs=[watch_reuse()],
         )
 
     async def close(self) -> None:
@@ -116,26 +124,27 @@ class Api:
     ) -> Answer | NoAnswer:
         """One request, its whole answer or why there is none. Never raises for what a network does."""
         began = self._clock.monotonic()
-        answer = await self._send(method, URL(self.base_url + path, encoded=True), headers, body)
+        url = self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True)
+        answer = await self._send(method, url, headers, body)
         seconds = self._clock.monotonic() - began
         self._took(seconds)
         if self._watcher is not None:
-            self._watcher(Exchange(method, self.base_url + path, headers, answer, seconds))
+            self._watcher(Exchange(method, str(url), headers, answer, seconds))
         return answer
 
     async def _send(
         self, method: str, url: URL, headers: Headers, body: Mapping[str, str] | None
     ) -> Answer | NoAnswer:
         assert self._session is not None, "open() comes first"  # noqa: S101
-        way = Way()
+        begin_request()
         try:
             async with self._session.request(
-                method, url, headers=headers, json=body, allow_redirects=False, trace_request_ctx=way
+                method, url, headers=headers, json=body, allow_redirects=False
             ) as response:
                 return await read(response)
         except CutOffError as error:
             told = explain(error.cause)
-            return StaleConnection(*told) if way.reused else NoAnswer(*told)
+            return StaleConnection(*told) if was_kept() else NoAnswer(*told)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return NoAnswer(*explain(error))
 

@@ -3,11 +3,13 @@
 import os
 import socket
 import ssl
+from contextvars import ContextVar
 from http import HTTPStatus
-from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.tracing import Trace
 
 from monitor.core.model import Answer, FailureReason, NoAnswer
 
@@ -28,12 +30,6 @@ class StaleConnection(NoAnswer, frozen=True, gc=False):
     """A connection kept from earlier was closed under the request: Wix may have closed it as we wrote."""
 
 
-class Way:
-    """What one request learns of its connection on the way."""
-
-    reused = False
-
-
 class CutOffError(aiohttp.ClientConnectionError):
     """No connection, or it was closed or reset before an answer."""
 
@@ -52,15 +48,30 @@ async def only_once(
         raise CutOffError(error) from error
 
 
-def watch_reuse() -> aiohttp.TraceConfig:
-    """Mark the `Way` of each request that goes over a kept connection."""
+_is_fresh: Final = ContextVar("_is_fresh", default=False)
 
-    async def reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.reused = True
 
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(reused)
-    return trace
+class Connector(aiohttp.TCPConnector):
+    """Remembers, for the task that asked, whether a connection was made for its request."""
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  theirs
+    ) -> ResponseHandler:
+        _is_fresh.set(True)
+        return await super()._create_connection(req, traces, timeout)
+
+
+def begin_request() -> None:
+    """Whatever connection comes now was kept from earlier, unless one is made."""
+    _is_fresh.set(False)
+
+
+def was_kept() -> bool:
+    """Whether this task's request went over a connection kept from earlier."""
+    return not _is_fresh.get()
 
 
 def _too_long(status: int, request_id: str, retry_after: str) -> Answer | NoAnswer:
@@ -75,15 +86,26 @@ async def read(response: aiohttp.ClientResponse) -> Answer | NoAnswer:
     """The whole answer, or how far it came."""
     request_id = _printable(response.headers.get("x-wix-request-id", ""))
     retry_after = response.headers.get("Retry-After", "")[:100]
-    body = bytearray()
     try:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return _too_long(response.status, request_id, retry_after)
+        body = await _body(response)
     except (aiohttp.ClientError, OSError) as error:
         return NoAnswer(*explain(error), response.status, request_id)
-    return Answer(response.status, bytes(body), request_id, retry_after)
+    if body is None:
+        return _too_long(response.status, request_id, retry_after)
+    return Answer(response.status, body, request_id, retry_after)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+    """None where it is too long; one whose length is told is not read then."""
+    length = response.content_length
+    if length is not None:
+        return await response.read() if length <= BODY_LIMIT else None
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return bytes(body)
 
 
 def explain(error: Exception) -> tuple[FailureReason, str]:

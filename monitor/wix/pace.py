@@ -12,7 +12,7 @@ half of all slots, so that those that hang cannot hold up those that answer.
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
 
@@ -40,16 +40,21 @@ class Slots:
         self._all = asyncio.Semaphore(total)
         self._doubtful = asyncio.Semaphore(max(total // 2, 1))
 
-    @asynccontextmanager
-    async def take(self, doubtful: Callable[[], bool]) -> AsyncIterator[None]:
-        """Hold one slot; `doubtful` is asked again when its turn comes, as it may have changed by then."""
+    async def take(self, doubtful: Callable[[], bool]) -> tuple[asyncio.Semaphore, ...]:
+        """Wait for a slot; what to release after use. `doubtful` may change meanwhile, and is asked again."""
         if not doubtful():
-            async with self._all:
-                if not doubtful():
-                    yield
-                    return
-        async with self._doubtful, self._all:
-            yield
+            await self._all.acquire()
+            if not doubtful():
+                return (self._all,)
+            self._all.release()
+        among_doubtful = self._doubtful, self._all
+        await among_doubtful[0].acquire()
+        try:
+            await among_doubtful[1].acquire()
+        except BaseException:
+            among_doubtful[0].release()
+            raise
+        return among_doubtful
 
 
 class Budget:
@@ -112,20 +117,37 @@ class Pace:
         Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait,
         OutdatedError where the request is not `fit` any more when its turn comes.
         """
+        held = await self._wait_for_turn(trial=trial, fit=fit)
+        try:
+            yield
+        finally:
+            self.budget.ended(self._clock.monotonic())
+            _release(held)
+
+    async def _wait_for_turn(self, *, trial: bool, fit: Callable[[], bool]) -> tuple[asyncio.Semaphore, ...]:
+        """The slots that the request holds, which counts as started."""
         self.check(trial=trial)
-        async with self._site_slots, AsyncExitStack() as held:
+        await self._site_slots.acquire()
+        held: tuple[asyncio.Semaphore, ...] = (self._site_slots,)
+        try:
             async with self._gate:
                 await self._wait_for_budget(trial=trial)
-                await held.enter_async_context(self._slots.take(lambda: self._doubtful))
+                held += await self._slots.take(self._is_doubtful)
                 self.check(trial=trial)
-                if not fit():
-                    raise OutdatedError(self.site.name)
+                self._check_fit(fit)
                 self.budget.started()
-            self.requests += 1  # nothing is awaited from here to the try: a start that nobody ends is a leak
-            try:
-                yield
-            finally:
-                self.budget.ended(self._clock.monotonic())
+        except BaseException:
+            _release(held)
+            raise
+        self.requests += 1
+        return held
+
+    def _check_fit(self, fit: Callable[[], bool]) -> None:
+        if not fit():
+            raise OutdatedError(self.site.name)
+
+    def _is_doubtful(self) -> bool:
+        return self._doubtful
 
     def adapt(self, site: Site, requests_per_minute: int) -> None:
         """Go on with other settings; what was sent and what is known of the site stands."""
@@ -135,17 +157,18 @@ class Pace:
 
     def check(self, *, trial: bool) -> None:
         """Raise WithheldError where the site is down (unless this is the breaker's trial) or must wait."""
-        now = self._clock.now()
-        if self.state.must_wait(now) or (self.state.outage is not None and not trial):
+        state = self.state
+        if (state.outage is not None and not trial) or (
+            state.wait_until is not None and state.must_wait(self._clock.now())
+        ):
             raise WithheldError(self.site.name)
 
     def settle(self, observation: Observation, now: datetime, *, trial: bool) -> tuple[Effect, ...]:
         """Book what a poll told about the site; what is to be announced."""
         self._doubtful = isinstance(observation, PollFailed)
         before = self.state
-        self.state, effects = advance_site(
-            self.site, before, observation, now, trial=trial, jitter=self._jitter()
-        )
+        jitter = self._jitter() if self._doubtful else 0.0
+        self.state, effects = advance_site(self.site, before, observation, now, trial=trial, jitter=jitter)
         if self.state.wait_until is not None and self.state.wait_until != before.wait_until:
             self._throttled += (self.state.wait_until - max(before.wait_until or now, now)).total_seconds()
         self._changed.set()
@@ -202,3 +225,8 @@ class Pace:
                     await self._changed.wait()
         finally:
             self._throttled += self._clock.monotonic() - began
+
+
+def _release(held: tuple[asyncio.Semaphore, ...]) -> None:
+    for each in reversed(held):
+        each.release()

@@ -15,16 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Transition
-from monitor.core.model import ConnectionState
+from monitor.core.model import Connection, ConnectionState
 from monitor.store import Announcement, Booking, Store, open_store
 from monitor.store.rows import (
+    STATE_COLUMNS,
     announcement_of,
     announcement_row,
     micros,
     moment,
     state_of,
-    state_row,
+    state_rows,
 )
 from tests.store.samples import ANNA, MINUTE, START, Machine, state, transition
 
@@ -109,6 +111,12 @@ FULL: Final = state(
     last_success_at=START + MINUTE,
     unhealthy_for=MINUTE,
 )
+
+
+def state_row(connection: Connection, known: ConnectionState, clock: Clock) -> dict[str, Any]:
+    """A row as SQLite gives it back."""
+    (row,) = state_rows([(connection, known)], clock)
+    return dict(zip(STATE_COLUMNS, row, strict=True))
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR, timedelta(days=1)], ids=str)

@@ -272,11 +272,13 @@ async def test_a_poll_whose_token_ends_while_it_waits_for_its_turn_goes_with_a_n
     slots = Slots(1)
     party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
     await poll(party.client)
-    async with slots.take(lambda: False):
-        waiting = begin(party.client)
-        for _ in range(20):
-            await asyncio.sleep(0)
-        party.clock.ahead = LIFE + 1
+    held = await slots.take(lambda: False)
+    waiting = begin(party.client)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    party.clock.ahead = LIFE + 1
+    for slot in held:
+        slot.release()
     assert isinstance(await waiting, Observed)
     assert [heard.all("Authorization")[0] for heard in server.polls()] == [f"{TOKEN}-0", f"{TOKEN}-1"]
     assert dict(party.client.pace.failures) == {}
