@@ -218,12 +218,12 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def interval(self, policy: Policy, now: datetime) -> timedelta:
         """The interval in force for this connection."""
-        every = self.every(policy, now)
-        return policy.interval if every == 1 else policy.interval * every
+        return policy.interval if policy.dead_every == 1 else policy.interval * self.every(policy, now)
 
     def is_stale(self, policy: Policy, now: datetime) -> bool:
         """Whether our knowledge is too old to pass for the present."""
-        return now - (self.last_success_at or self.watched_since) > self._stale_window(policy, now)
+        window = policy.stale_window if policy.dead_every == 1 else self._stale_window(policy, now)
+        return now - (self.last_success_at or self.watched_since) > window
 
     def is_its_turn(self, policy: Policy, now: datetime) -> bool:
         """Whether this interval's poll is to be made: always, but for a connection long dead."""
@@ -252,5 +252,4 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.unhealthy_for + min(seen, self._stale_window(policy, now))
 
     def _stale_window(self, policy: Policy, now: datetime) -> timedelta:
-        every = self.every(policy, now)
-        return policy.stale_window if every == 1 else policy.stale_window * every
+        return policy.stale_window * self.every(policy, now)

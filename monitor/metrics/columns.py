@@ -10,7 +10,7 @@ numbers like ours the two say the same.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from monitor.core.model import (
@@ -38,21 +38,28 @@ class Scrape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRows:
-    """Some connections as a scrape sees them; `stale`: which of them are."""
+    """Some connections as a scrape sees them; `stale` and `healthy`: which of them are."""
 
     labels: Sequence[str]
     scrape: Scrape
     connections: Sequence[Connection]
     states: Sequence[ConnectionState]
     stale: Sequence[bool]
+    healthy: Sequence[bool]
 
     @classmethod
     def of(
-        cls, labels: Sequence[str], scrape: Scrape, some: Sequence[tuple[Connection, ConnectionState]]
+        cls,
+        labels: Sequence[str],
+        scrape: Scrape,
+        connections: Sequence[Connection],
+        states: Sequence[ConnectionState],
     ) -> "ConnectionRows":
         """Look at these at the moment of the scrape."""
-        stale = [state.is_stale(connection.policy, scrape.now) for connection, state in some]
-        return cls(labels, scrape, [each[0] for each in some], [each[1] for each in some], stale)
+        both = list(zip([connection.policy for connection in connections], states, strict=True))
+        stale = [state.is_stale(policy, scrape.now) for policy, state in both]
+        healthy = [state.is_healthy(policy) for policy, state in both]
+        return cls(labels, scrape, connections, states, stale, healthy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,20 @@ def _numbered(name: str, facts: Callable[[Rows], Sequence[float]]) -> Column[Row
     return Column(name, facts, lines)
 
 
+def _timed(
+    name: str, facts: Callable[[ConnectionRows], Sequence[timedelta]]
+) -> Column[ConnectionRows, timedelta]:
+    """A family whose facts are spans of time."""
+
+    def lines(rows: ConnectionRows, facts: Sequence[timedelta]) -> Iterable[str]:
+        return [
+            f"{name}{{{labels}}} {fact.total_seconds()}\n"
+            for labels, fact in zip(rows.labels, facts, strict=True)
+        ]
+
+    return Column(name, facts, lines)
+
+
 def _dated(
     name: str, facts: Callable[[ConnectionRows], Sequence[datetime | None]]
 ) -> Column[ConnectionRows, datetime | None]:
@@ -184,8 +205,8 @@ def _info(rows: ConnectionRows, types: Sequence[CalendarType | None]) -> Iterabl
 def _healthy(rows: ConnectionRows) -> Sequence[bool | None]:
     """None before the first successful poll, and while stale: a stale SYNCED is never healthy."""
     return [
-        None if stale or state.status is None else state.is_healthy(connection.policy)
-        for connection, state, stale in zip(rows.connections, rows.states, rows.stale, strict=True)
+        None if stale or state.status is None else healthy
+        for state, stale, healthy in zip(rows.states, rows.stale, rows.healthy, strict=True)
     ]
 
 
@@ -195,18 +216,18 @@ def _in_maintenance(rows: ConnectionRows) -> Sequence[bool | None]:
     return [end is not None and wall < end for end in ends]
 
 
-def _unhealthy_seconds(rows: ConnectionRows) -> Sequence[float]:
+def _unhealthy(rows: ConnectionRows) -> Sequence[timedelta]:
     now = rows.scrape.now
     return [
-        state.unhealthy_by(connection.policy, now).total_seconds()
-        for connection, state in zip(rows.connections, rows.states, strict=True)
+        state.unhealthy_for if healthy else state.unhealthy_by(connection.policy, now)
+        for connection, state, healthy in zip(rows.connections, rows.states, rows.healthy, strict=True)
     ]
 
 
-def _intervals(rows: ConnectionRows) -> Sequence[float]:
+def _intervals(rows: ConnectionRows) -> Sequence[timedelta]:
     now = rows.scrape.now
     return [
-        state.interval(connection.policy, now).total_seconds()
+        state.interval(connection.policy, now)
         for connection, state in zip(rows.connections, rows.states, strict=True)
     ]
 
@@ -222,7 +243,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRows, Any], ...]] = (
     _worded(f"{_C}maintenance", _in_maintenance, _WHILE),
     _dated(f"{_C}status_since_timestamp_seconds", lambda rows: [state.status_since for state in rows.states]),
     _numbered(f"{_C}transitions_total", lambda rows: [state.transitions for state in rows.states]),
-    _numbered(f"{_C}unhealthy_seconds_total", _unhealthy_seconds),
+    _timed(f"{_C}unhealthy_seconds_total", _unhealthy),
     _worded(
         f"{_C}sync_enabled",
         lambda rows: [(state.import_enabled, state.export_enabled) for state in rows.states],
@@ -234,7 +255,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRows, Any], ...]] = (
         f"{_C}last_success_timestamp_seconds",
         lambda rows: [state.last_success_at for state in rows.states],
     ),
-    _numbered(f"{_C}poll_interval_seconds", _intervals),
+    _timed(f"{_C}poll_interval_seconds", _intervals),
 )
 
 # ── sites ────────────────────────────────────────────────────────────────────────────────────────────

@@ -63,9 +63,9 @@ class Renderer:
         scrape = Scrape(snapshot.now, snapshot.now + snapshot.correction, _EPOCH - snapshot.correction)
 
         def some_connections(start: int) -> ConnectionRows:
-            some = snapshot.connections[start : start + SLICE]
-            labels = self._connections.labels(start, [connection for connection, _ in some])
-            return ConnectionRows.of(labels, scrape, some)
+            connections, states = zip(*snapshot.connections[start : start + SLICE], strict=True)
+            labels = self._connections.labels(start, connections)
+            return ConnectionRows.of(labels, scrape, connections, states)
 
         def some_sites(start: int) -> SiteRows:
             some = snapshot.sites[start : start + SLICE]

@@ -10,11 +10,12 @@ from typing import Final, NamedTuple
 
 from monitor.metrics.pieces import Piece
 
+_AT_A_TIME: Final = 0.001  # seconds of rendering, and the rest of a piece, before others have their turn
 _LONGEST_REST: Final = 1.0  # seconds
 
 
 class Page(NamedTuple):
-    """A page under way: its pieces are rendered one by one, so that polls go on in between.
+    """A page under way: its pieces are rendered one by one, and polls go on in between.
 
     Until the first is asked for, nothing is done: of those who ask at the same time only one page is made.
     """
@@ -45,10 +46,13 @@ class Pages:
             await asyncio.sleep(max(0.0, self._rested - clock()))
             del self._waiting[page.content_type]
             began, pieces = clock(), []
+            until = began + _AT_A_TIME
             try:
                 for piece in page.pieces:
                     pieces.append(piece)
-                    await asyncio.sleep(0)
+                    if clock() >= until:
+                        await asyncio.sleep(0)
+                        until = clock() + _AT_A_TIME
             finally:
                 self._rested = clock() + min(clock() - began, _LONGEST_REST)
             return pieces

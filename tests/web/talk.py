@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -70,6 +71,13 @@ def ask(
         return Got(response.status, dict(response.headers), response.read())
     finally:
         client.close()
+
+
+def work(seconds: float) -> None:
+    """Keep the processor, and the loop, busy for so long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        pass
 
 
 def _source(host: str | None, come_from: str) -> tuple[str, int] | None:

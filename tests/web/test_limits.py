@@ -16,7 +16,7 @@ from monitor.web.connections import Limits
 from monitor.web.pages import Page
 from monitor.web.server import ReloadAnswer, Server
 from tests.web.conftest import Serve
-from tests.web.talk import PAGE, PATIENCE, TEXT, Daemon, ask, connect, is_ended, off_loop, until
+from tests.web.talk import PAGE, PATIENCE, TEXT, Daemon, ask, connect, is_ended, off_loop, until, work
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -230,13 +230,14 @@ async def test_whom_we_are_working_for_is_not_sent_away_for_another(serve: Serve
 
 
 async def test_polls_go_on_while_clients_do_their_worst(serve: Serve, daemon: Daemon) -> None:
-    """The loop's own work has its turn between any two pieces of any page."""
+    """The loop's own work has its turn between any two pieces that take a while, of any page."""
     turns: list[int] = []
 
     def pieces() -> Iterator[Piece]:
         for _ in range(50):
             before = len(turns)
             asyncio.get_running_loop().call_soon(turns.append, before)
+            work(0.002)
             yield Piece.of(b"x" * 100_000)
             assert len(turns) > before
 

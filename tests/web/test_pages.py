@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from monitor.metrics.pieces import Piece, plain
 from monitor.web.pages import Page, Pages
 from tests.web.conftest import Serve
-from tests.web.talk import TEXT, Daemon, ask, off_loop, until
+from tests.web.talk import TEXT, Daemon, ask, off_loop, until, work
 
 
 class Press:
@@ -87,9 +86,7 @@ async def test_after_a_rendering_the_loop_has_as_long_for_other_work() -> None:
 
     def laborious() -> Iterator[Piece]:
         seen.append(clock())
-        ends = time.monotonic() + 0.1
-        while time.monotonic() < ends:
-            pass
+        work(0.1)
         yield Piece.of(b"x")
         seen.append(clock())
 

@@ -27,6 +27,7 @@ from tests.web.talk import (
     off_loop,
     raw,
     until,
+    work,
 )
 
 Start = Callable[..., Awaitable[list[str]]]
@@ -121,6 +122,7 @@ async def test_other_work_goes_on_between_the_slices_of_a_page(start: Start, dae
         for number in range(5):
             asyncio.get_running_loop().call_soon(others.append, number)
             assert len(others) == number, "the slice before gave way to what was waiting"
+            work(0.002)
             yield b"x"
 
     daemon.slices = slices()
