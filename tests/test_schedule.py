@@ -264,3 +264,51 @@ async def test_it_says_nothing_in_the_log_of_each_run(
     ours.start()
     await calls.reach(3)
     assert [r for r in caplog.records if r.name.startswith("apscheduler")] == []
+
+
+# --- in groups ------------------------------------------------------------------------------------------
+
+
+async def test_what_has_the_same_period_runs_in_few_jobs(schedule: Make) -> None:
+    jobs, ours = [Calls() for _ in range(100)], schedule()
+    for number, calls in enumerate(jobs):
+        ours.every(f"sweep {number}", SHORT, calls)
+    ours.start()
+    for calls in jobs:
+        await calls.reach(3)
+    assert len(ours._scheduler.get_jobs()) == 4
+
+
+async def test_one_that_joins_a_running_group_is_called_now(schedule: Make) -> None:
+    early, late, ours = Calls(), Calls(), schedule()
+    ours.every("early", LONG, early)
+    ours.start()
+    await early.reach(1)
+    ours.every("late", LONG, late)
+    await late.reach(1)
+    assert len(early.times) == 1
+
+
+async def test_the_first_of_a_group_may_go_and_come_again(schedule: Make) -> None:
+    first, second, ours = Calls(), Calls(), schedule()
+    ours.every("first", SHORT, first)
+    ours.every("second", SHORT, second)
+    ours.start()
+    await first.reach(1)
+    ours.cancel("first")
+    so_far = len(first.times)
+    await second.reach(len(second.times) + 3)
+    assert len(first.times) == so_far
+    ours.every("first", 2 * SHORT, first)
+    await first.reach(so_far + 2)
+
+
+async def test_a_call_that_is_cancelled_by_one_before_it_is_not_made(schedule: Make) -> None:
+    calls, ours = Calls(), schedule()
+    ours.every("cancels", LONG, lambda: ours.cancel("cancelled"))
+    ours.every("cancelled", LONG, calls)
+    after = Calls()
+    ours.every("after", LONG, after)
+    ours.start()
+    await after.reach(1)
+    assert calls.times == []
