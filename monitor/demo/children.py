@@ -25,6 +25,11 @@ class Child:
         self._name = name
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send it a signal; nothing where it has ended."""
         with suppress(ProcessLookupError):
