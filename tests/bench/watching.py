@@ -1,6 +1,6 @@
 """Daemons that have long been watching: a configuration of so many sites, and a store that knows them all."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,6 @@ from monitor.core.machine import advance
 from monitor.core.model import CalendarType, Connection, ConnectionState, Observed, Policy, Status
 from monitor.ledger import CHECKPOINT_ROWS
 from monitor.store import Announcement, Booking, open_store
-from tests.bench.processes import cpu_seconds
 from tests.daemon import Daemon, running
 
 AS_ANSWERED = Observed(Status.SYNCED, None, CalendarType.GOOGLE, import_enabled=True, export_enabled=True)
@@ -24,6 +23,7 @@ class Fleet(NamedTuple):
     sites: int
     each: int
     interval: int
+    budget: int = 10_000  # requests a minute, of each site
 
     @property
     def rate(self) -> float:
@@ -48,7 +48,7 @@ class Fleet(NamedTuple):
 
 
 def write_config(folder: Path, fleet: Fleet, base_url: str, ca: Path | None = None, **api: object) -> Path:
-    """The configuration of that fleet; no budget is in its way, nothing is asked between intervals."""
+    """The configuration of that fleet; nothing is asked for between intervals."""
     folder.mkdir()
     key = folder / "key"
     key.touch(mode=0o600)
@@ -60,7 +60,7 @@ def write_config(folder: Path, fleet: Fleet, base_url: str, ca: Path | None = No
     ids = fleet.ids()
     for site in range(fleet.sites):
         credential = f"{{api_key_file: key, site_id: site-{site}}}"
-        lines.append(f"- {{name: site-{site}, requests_per_minute: 10000, credential: {credential},")
+        lines.append(f"- {{name: site-{site}, requests_per_minute: {fleet.budget}, credential: {credential},")
         lines.append("   connections: [")
         first = site * fleet.each
         lines += [f"    {{id: '{ids[n]}', name: connection-{n}}}," for n in range(first, first + fleet.each)]
@@ -88,16 +88,16 @@ def write_store(folder: Path, fleet: Fleet) -> None:
 
 @asynccontextmanager
 async def watching(
-    folder: Path, fleet: Fleet, base_url: str, ca: Path | None = None
+    folder: Path,
+    fleet: Fleet,
+    base_url: str,
+    ca: Path | None = None,
+    started_by: Sequence[str] = (),
+    **api: object,
 ) -> AsyncIterator[Daemon]:
     """Such a daemon, ready."""
-    config = write_config(folder, fleet, base_url, ca)
+    config = write_config(folder, fleet, base_url, ca, **api)
     write_store(folder, fleet)
-    async with running(config) as daemon:
+    async with running(config, started_by=started_by) as daemon:
         await daemon.event("monitor_ready", 120.0)
         yield daemon
-
-
-def cpu_of(daemon: Daemon) -> float:
-    """Its processor time so far."""
-    return cpu_seconds(daemon.process.pid)
