@@ -19,13 +19,13 @@ from monitor.tables import table
 _ALL: Final = ("poll", "scrape", "fleet", "flip", "config", "store")
 
 
-def facts() -> str:
+def facts(*, quick: bool) -> str:
     """The machine, and what runs on it."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("aiohttp", "uvloop"))
     clock = Clock()
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}, "
-        f"{clock.wall(clock.now()):%Y-%m-%d}; medians of 5 or more"
+        f"{clock.wall(clock.now()):%Y-%m-%d}; {'a first look' if quick else 'medians of 5 or more'}"
     )
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its processes are ended as with Ctrl-C
     found = [row for name in wanted for row in rows_of(name, options)]
-    print(facts())
+    print(facts(quick=options["quick"]))
     print(table(("what", "figure", "target"), found, right=("figure",)))
 
 

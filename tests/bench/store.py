@@ -180,6 +180,39 @@ def median(work: Callable[[], float]) -> float:
     return statistics.median(work() for _ in range(RUNS))
 
 
+def rows(
+    *, quick: bool = False, folder: Path | None = None, count: int = 100_000
+) -> list[tuple[str, str, str]]:
+    """What, figure, and no target; in a folder below the given one."""
+    count = count // 10 if quick else count
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        return [(what, figure, "") for what, figure in figures(Path(name), count)]
+
+
+def figures(folder: Path, count: int) -> list[tuple[str, str]]:
+    """Measured with files in that folder."""
+    bare, per_million = size(folder, count, 3)
+    return [
+        (
+            "an unchanged poll, on the event loop",
+            f"{median(lambda: unchanged_poll(folder, count)):.2f} µs",
+        ),
+        (
+            "transitions a second, one a commit",
+            f"{median(lambda: transitions_a_second(folder, 1, 2000)):,.0f}",
+        ),
+        (
+            f"transitions a second, {BATCH} a commit",
+            f"{median(lambda: transitions_a_second(folder, BATCH, 20_000)):,.0f}",
+        ),
+        (f"checkpoint of {count:,} connections", f"{median(lambda: checkpoint(folder, count)):.2f} s"),
+        (f"open and read {count:,} connections", f"{median(lambda: start(folder, count)):.2f} s"),
+        (f"process start to ready, {count:,} known", f"{median(lambda: ready(folder, count)):.1f} s"),
+        (f"file with {count:,} connections", f"{bare:.1f} MiB"),
+        ("file, per million transitions", f"{per_million:.0f} MiB"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -187,30 +220,9 @@ def main() -> None:
     )
     parser.add_argument("--connections", type=int, default=100_000)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder, count = Path(name), arguments.connections
-        bare, per_million = size(folder, count, 3)
-        rows = [
-            (
-                "an unchanged poll, on the event loop",
-                f"{median(lambda: unchanged_poll(folder, count)):.2f} µs",
-            ),
-            (
-                "transitions a second, one a commit",
-                f"{median(lambda: transitions_a_second(folder, 1, 2000)):,.0f}",
-            ),
-            (
-                f"transitions a second, {BATCH} a commit",
-                f"{median(lambda: transitions_a_second(folder, BATCH, 20_000)):,.0f}",
-            ),
-            (f"checkpoint of {count:,} connections", f"{median(lambda: checkpoint(folder, count)):.2f} s"),
-            (f"open and read {count:,} connections", f"{median(lambda: start(folder, count)):.2f} s"),
-            (f"process start to ready, {count:,} known", f"{median(lambda: ready(folder, count)):.1f} s"),
-            (f"file with {count:,} connections", f"{bare:.1f} MiB"),
-            ("file, per million transitions", f"{per_million:.0f} MiB"),
-        ]
+    found = rows(folder=arguments.folder, count=arguments.connections)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, median of {RUNS}")
-    print(table(("what", "figure"), rows, right=("figure",)))
+    print(table(("what", "figure", "target"), found, right=("figure",)))
 
 
 if __name__ == "__main__":
