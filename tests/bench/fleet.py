@@ -44,7 +44,7 @@ _AS_PROMETHEUS: Final = {
 }
 _LAG: Final = "wix_calendar_monitor_poll_lag_seconds_bucket{"
 _MISSED: Final = "wix_calendar_monitor_polls_missed_total{"
-_MIB: Final = 2**20
+_MB: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -72,7 +72,6 @@ class Watch:
         async with self._session.get(f"{self._url}/metrics", headers=_AS_PROMETHEUS) as got:
             body = await got.read()
         self.seen.scrapes.append(asyncio.get_running_loop().time() - began)
-        self.seen.resident.append(resident_bytes(self._pid))
         self.seen.page_bytes = len(body)
         return body
 
@@ -82,6 +81,7 @@ class Watch:
         async with self._session.get(f"{self._url}/-/healthy") as got:
             await got.read()
         self.seen.looks.append(asyncio.get_running_loop().time() - began)
+        self.seen.resident.append(resident_bytes(self._pid))
 
 
 async def every(seconds: float, work: Callable[[], Any]) -> None:
@@ -195,7 +195,7 @@ def figures(
     name = f"{count:,} connections at {fleet.interval} s"
     missed = sum(grown(*pages, _MISSED).values())
     unseen = count - account["connections"]
-    resident = [each / _MIB for each in seen.resident]
+    resident = [each / _MB for each in seen.resident]
     looks = sorted(seen.looks)
     rate = account["requests"] / account["seconds"]
     return [
@@ -211,19 +211,19 @@ def figures(
         (f"{name}: CPU of its one core", f"{share:.0%}", "≤ 80 %"),
         (
             f"{name}: RSS at the start, end, most",
-            " / ".join(f"{n:.0f}" for n in _ends(resident)),
-            "≤ 600 MiB",
+            _ends(resident),
+            "≤ 600 MB",
         ),
         (f"{name}: RSS, last third to second", f"{_drift(resident):+.1%}", "flat"),
         (f"{name}: longest scrape of {len(seen.scrapes)}, gzip", f"{max(seen.scrapes):.2f} s", ""),
-        (f"{name}: bytes of a scrape, gzip", f"{seen.page_bytes / _MIB:.1f} MiB", ""),
+        (f"{name}: bytes of a scrape, gzip", f"{seen.page_bytes / _MB:.1f} MB", ""),
         (f"{name}: longest answer of /-/healthy", f"{looks[-1] * 1e3:.0f} ms", ""),
         (f"{name}: the same, p99 of {len(looks):,}", f"{looks[int(0.99 * len(looks))] * 1e3:.0f} ms", ""),
     ]
 
 
-def _ends(values: list[float]) -> tuple[float, float, float]:
-    return values[0], values[-1], max(values)
+def _ends(values: list[float]) -> str:
+    return f"{values[0]:.0f} / {values[-1]:.0f} / {max(values):.0f} MB"
 
 
 def _drift(values: list[float]) -> float:

@@ -3,11 +3,12 @@
 All ask the same nginx for the same body at the same rate, in turns, and each turn has new processes. What
 counts is processor time of the process that asks, by what the server was asked meanwhile.
 
-By itself, for a part of it: `python -m tests.bench.poll --quick "HTTP: the daemon" "HTTP: bare aiohttp"`.
+By itself, for a part of it: `python -m tests.bench.poll --quick "HTTP: the daemon" "HTTP: bare*"`.
 """
 
 import argparse
 import asyncio
+import fnmatch
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -39,8 +40,8 @@ FLEET: Final = Fleet(sites=150, each=17, interval=10)
 SCRAPED: Final = Fleet(sites=60, each=17, interval=5)
 """204 a second; its page, or each of its connections, is scraped as often as it is polled."""
 
-GROWTH: Final = (Fleet(20, 50, 2), Fleet(100, 100, 20), Fleet(100, 1000, 200))
-"""500 polls and 20 ticks a second, over ever more connections."""
+GROWTH: Final = (Fleet(20, 50, 4), Fleet(50, 200, 40), Fleet(50, 2000, 400))
+"""250 polls and 10 ticks a second, over ever more connections."""
 
 BARE: Final = 1.2
 PEER: Final = {"HTTP": 3, "TLS": 5}
@@ -94,15 +95,14 @@ def _grown(fleet: Fleet) -> str:
 
 
 async def measure(wanted: list[str], lengths: Lengths) -> Costs:
-    """Let those whose names begin so take turns; without a name, all."""
+    """Let those whose names fit one of the patterns take turns."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with nginx(folder / "nginx") as server:
             known = contenders(server)
-            chosen = {
-                name: each for name, each in known.items() if not wanted or name.startswith(tuple(wanted))
-            }
-            return await turns(chosen, server, folder, lengths)
+            chosen = {name for pattern in wanted for name in fnmatch.filter(known, pattern)}
+            picked = {name: each for name, each in known.items() if name in chosen}
+            return await turns(picked, server, folder, lengths)
 
 
 def figures(costs: Costs) -> list[Row]:
@@ -129,13 +129,13 @@ def _ratio(costs: Costs, one: str, other: str, target: str) -> list[Row]:
 
 def rows(*, quick: bool = False) -> list[Row]:
     """What, figure, target."""
-    return figures(asyncio.run(measure([], lengths(quick=quick))))
+    return figures(asyncio.run(measure(["*"], lengths(quick=quick))))
 
 
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wanted", nargs="*", metavar="CONTENDER", help="how its name begins; all without one")
+    parser.add_argument("wanted", nargs="*", default=["*"], metavar="CONTENDER", help="its name or a pattern")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of a window")
