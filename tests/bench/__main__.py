@@ -7,38 +7,61 @@ machine shows in them little. What happens meanwhile is told on stderr.
 import argparse
 import os
 import platform
+import re
+import shutil
 import signal
+import subprocess
 import sys
+import traceback
 from importlib import import_module, metadata, util
 from inspect import signature
 from typing import Any, Final
 
 from monitor.clock import Clock
 from monitor.tables import table
+from tests.bench.contenders import BLACKBOX, PROMETHEUS
+from tests.bench.nginx import program as nginx_program
+
+Row = tuple[str, str, str]
 
 _ALL: Final = ("poll", "scrape", "fleet", "flip", "config", "store")
+_VERSION: Final = re.compile(r"\d+\.\d+(?:\.\d+)?")
 
 
 def facts(*, quick: bool) -> str:
     """The machine, and what runs on it."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("aiohttp", "uvloop"))
     clock = Clock()
-    return (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}, "
-        f"{clock.wall(clock.now()):%Y-%m-%d}; {'a first look' if quick else 'medians of 5 or more'}"
-    )
+    ours = [f"{name} {metadata.version(name)}" for name in ("aiohttp", "uvloop")]
+    peers = [
+        (nginx_program(), "-v"),
+        (shutil.which(BLACKBOX), "--version"),
+        (shutil.which(PROMETHEUS), "--version"),
+    ]
+    found = [_with_version(path, flag) for path, flag in peers if path]
+    how = "a first look" if quick else "medians of 5 or more"
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {clock.wall(clock.now()):%Y-%m-%d}, {how}"
+    return f"{machine}\n{', '.join([f'Python {platform.python_version()}', *ours, *found])}"
 
 
-def rows_of(name: str, options: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _with_version(path: str, flag: str) -> str:
+    told = subprocess.run([path, flag], capture_output=True, text=True, check=False)
+    version = _VERSION.search(told.stdout + told.stderr)
+    return f"{os.path.basename(path)} {version[0] if version else '?'}"  # noqa: PTH119  it is a text
+
+
+def rows_of(name: str, options: dict[str, Any]) -> list[Row]:
     """What that benchmark finds; it is handed those of the options that it takes."""
     module = f"tests.bench.{name}"
     if util.find_spec(module) is None:
         return []
     print(f"{name} …", file=sys.stderr, flush=True)
     rows = import_module(module).rows
-    found: list[tuple[str, str, str]] = rows(
-        **{key: value for key, value in options.items() if key in signature(rows).parameters}
-    )
+    taken = signature(rows).parameters
+    try:
+        found: list[Row] = rows(**{key: value for key, value in options.items() if key in taken})
+    except Exception:  # noqa: BLE001  the others' hour is not to be lost with it
+        traceback.print_exc()
+        return [(name, "failed", "")]
     return found
 
 

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gzip
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -96,8 +97,8 @@ async def every(seconds: float, work: Callable[[], Any]) -> None:
 
 def samples(page: bytes, family: str) -> dict[str, float]:
     """The samples of one family that is not labelled by connection."""
-    lines = [line for line in gzip.decompress(page).decode().splitlines() if line.startswith(family)]
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    lines = re.findall(rb"^" + re.escape(family).encode() + rb".*", gzip.decompress(page), re.MULTILINE)
+    return {name: float(value) for name, _, value in (line.decode().rpartition(" ") for line in lines)}
 
 
 def grown(before: bytes, after: bytes, family: str) -> dict[str, float]:

@@ -69,11 +69,16 @@ class Answering(NamedTuple):
         return int(found[1])
 
 
+def program() -> str | None:
+    """Where it is, if it is: Debian has it where only root looks."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
 @asynccontextmanager
 async def nginx(folder: Path) -> AsyncIterator[Answering]:
     """Run it over a folder of its own."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    assert program is not None, "nginx is not installed: tests/bench/install-peers.sh"
+    path = program()
+    assert path is not None, "nginx is not installed: tests/bench/install-peers.sh"
     answering = _prepare(folder)
 
     async def answers() -> bool:
@@ -82,7 +87,7 @@ async def nginx(folder: Path) -> AsyncIterator[Answering]:
         except aiohttp.ClientError:
             return False
 
-    async with child(program, "-p", f"{folder}/", "-c", "nginx.conf", log=folder / "log") as server:
+    async with child(path, "-p", f"{folder}/", "-c", "nginx.conf", log=folder / "log") as server:
         await server.until(answers, 10.0, "answering")
         yield answering
 
