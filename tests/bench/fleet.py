@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ _AS_PROMETHEUS: Final = {
 }
 _LAG: Final = "wix_calendar_monitor_poll_lag_seconds_bucket{"
 _MISSED: Final = "wix_calendar_monitor_polls_missed_total{"
+_PATIENT: Final = aiohttp.ClientTimeout(total=600)
 _MB: Final = 1_000_000
 
 
@@ -69,23 +70,31 @@ class Watch:
 
     async def scrape(self) -> bytes:
         """The page as Prometheus gets it."""
-        began = asyncio.get_running_loop().time()
+        began = now()
         async with self._session.get(f"{self._url}/metrics", headers=_AS_PROMETHEUS) as got:
             body = await got.read()
-        self.seen.scrapes.append(asyncio.get_running_loop().time() - began)
+        self.seen.scrapes.append(now() - began)
         self.seen.page_bytes = len(body)
         return body
 
+    async def scrape_for(self, seconds: float) -> None:
+        """Scrape every 15 s, for so long; a scrape that takes longer is waited for."""
+        until = now() + seconds
+        while now() < until:
+            due = now() + _SCRAPE_EVERY
+            await self.scrape()
+            await asyncio.sleep(max(min(due, until) - now(), 0.0))
+
     async def look(self) -> None:
         """Ask whether it lives."""
-        began = asyncio.get_running_loop().time()
+        began = now()
         async with self._session.get(f"{self._url}/-/healthy") as got:
             await got.read()
-        self.seen.looks.append(asyncio.get_running_loop().time() - began)
+        self.seen.looks.append(now() - began)
         self.seen.resident.append(resident_bytes(self._pid))
 
 
-async def every(seconds: float, work: Callable[[], Any]) -> None:
+async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     """Again and again; where one takes longer than that, the next comes at once."""
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -141,7 +150,7 @@ async def soak(folder: Path, fleet: Fleet, minutes: float, warm: float) -> list[
     async with (
         answering(folder, cores, fleet) as url,
         watching(folder / "daemon", fleet, url, started_by=alone, max_in_flight=_IN_FLIGHT) as daemon,
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, timeout=_PATIENT) as session,
     ):
         watch = Watch(session, await daemon.url(), daemon.process.pid)
         return await watched(watch, daemon, url, session, fleet, (warm, minutes * 60))
@@ -159,15 +168,12 @@ async def watched(
     failed: list[BaseException] = []
     tasks = TaskBag(failed.append)
     tasks.start(every(_LOOK_EVERY, watch.look))
-    warming = tasks.start(every(_SCRAPE_EVERY, watch.scrape))
-    await asyncio.sleep(seconds[0])
-    warming.cancel()
+    await watch.scrape_for(seconds[0])
     tell(f"warm: {watch.seen.scrapes[-1]:.2f} s a scrape")
     watch.seen = Seen()
     before, used, began = await watch.scrape(), cpu_seconds(daemon.process.pid), now()
     await ask(session, f"{server}/begin")
-    tasks.start(every(_SCRAPE_EVERY, watch.scrape))
-    await asyncio.sleep(seconds[1])
+    await watch.scrape_for(seconds[1])
     share = (cpu_seconds(daemon.process.pid) - used) / (now() - began)
     await tasks.drain(0)
     after = await watch.scrape()
