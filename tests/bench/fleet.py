@@ -56,7 +56,8 @@ class Seen:
     scrapes: list[float] = field(default_factory=list)
     looks: list[float] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
-    page_bytes: int = 0
+    failed: int = 0
+    pages: list[bytes] = field(default_factory=list)  # the first and the last
 
 
 class Watch:
@@ -68,14 +69,16 @@ class Watch:
         self._pid = pid
         self.seen = Seen()
 
-    async def scrape(self) -> bytes:
-        """The page as Prometheus gets it."""
+    async def scrape(self) -> None:
+        """Have the page as Prometheus has it; a daemon that is behind cuts it off after a minute."""
         began = now()
-        async with self._session.get(f"{self._url}/metrics", headers=_AS_PROMETHEUS) as got:
-            body = await got.read()
+        try:
+            async with self._session.get(f"{self._url}/metrics", headers=_AS_PROMETHEUS) as got:
+                self.seen.pages[1:] = [await got.read()]
+        except aiohttp.ClientError as error:
+            tell(f"a scrape has failed: {error}")
+            self.seen.failed += 1
         self.seen.scrapes.append(now() - began)
-        self.seen.page_bytes = len(body)
-        return body
 
     async def scrape_for(self, seconds: float) -> None:
         """Scrape every 15 s, for so long; a scrape that takes longer is waited for."""
@@ -171,15 +174,16 @@ async def watched(
     await watch.scrape_for(seconds[0])
     tell(f"warm: {watch.seen.scrapes[-1]:.2f} s a scrape")
     watch.seen = Seen()
-    before, used, began = await watch.scrape(), cpu_seconds(daemon.process.pid), now()
+    await watch.scrape()
+    used, began = cpu_seconds(daemon.process.pid), now()
     await ask(session, f"{server}/begin")
     await watch.scrape_for(seconds[1])
     share = (cpu_seconds(daemon.process.pid) - used) / (now() - began)
     await tasks.drain(0)
-    after = await watch.scrape()
+    await watch.scrape()
     account = await ask(session, f"{server}/account")
     assert not failed, failed
-    return figures(fleet, watch.seen, share, account, (before, after))
+    return figures(fleet, watch.seen, share, account)
 
 
 def now() -> float:
@@ -194,20 +198,20 @@ async def ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         return found
 
 
-def figures(
-    fleet: Fleet, seen: Seen, share: float, account: dict[str, Any], pages: tuple[bytes, bytes]
-) -> list[Row]:
+def figures(fleet: Fleet, seen: Seen, share: float, account: dict[str, Any]) -> list[Row]:
     """What, figure, target."""
     count = fleet.sites * fleet.each
     name = f"{count:,} connections at {fleet.interval} s"
-    missed = sum(grown(*pages, _MISSED).values())
+    assert len(seen.pages) > 1, "no two scrapes have succeeded"
+    before, after = seen.pages
+    missed = sum(grown(before, after, _MISSED).values())
     unseen = count - account["connections"]
     resident = [each / _MB for each in seen.resident]
     looks = sorted(seen.looks)
     rate = account["requests"] / account["seconds"]
     return [
         (f"{name}: watched, polls a second", f"{account['seconds'] / 60:.1f} min, {rate:,.0f}", ""),
-        (f"{name}: poll lag p99, its own histogram", f"≤ {p99(grown(*pages, _LAG)):g} s", "< 1 s"),
+        (f"{name}: poll lag p99, its own histogram", f"≤ {p99(grown(before, after, _LAG)):g} s", "< 1 s"),
         (f"{name}: gap between polls off the interval, p99", f"{account['p99']:.3f} s", "< 1 s"),
         (f"{name}: the same, longest", f"{account['longest']:.3f} s", ""),
         (
@@ -223,7 +227,8 @@ def figures(
         ),
         (f"{name}: RSS, last third to second", f"{_drift(resident):+.1%}", "flat"),
         (f"{name}: longest scrape of {len(seen.scrapes)}, gzip", f"{max(seen.scrapes):.2f} s", ""),
-        (f"{name}: bytes of a scrape, gzip", f"{seen.page_bytes / _MB:.1f} MB", ""),
+        (f"{name}: scrapes that failed", str(seen.failed), ""),
+        (f"{name}: bytes of a scrape, gzip", f"{len(after) / _MB:.1f} MB", ""),
         (f"{name}: longest answer of /-/healthy", f"{looks[-1] * 1e3:.0f} ms", ""),
         (f"{name}: the same, p99 of {len(looks):,}", f"{looks[int(0.99 * len(looks))] * 1e3:.0f} ms", ""),
     ]

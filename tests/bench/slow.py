@@ -7,6 +7,7 @@ forgets that, `GET /account` sums it up as JSON. Prints its port once it listens
 import argparse
 import asyncio
 import json
+import math
 import statistics
 from array import array
 from collections.abc import Mapping
@@ -64,8 +65,8 @@ class Record:
             "requests": sum(map(len, self._asked.values())),
             "seconds": now - self._began,
             "missed": missed,
-            "p99": statistics.quantiles(off, n=100)[98] if len(off) > 1 else None,
-            "longest": max(off, default=None),
+            "p99": statistics.quantiles(off, n=100)[98] if len(off) > 1 else math.nan,
+            "longest": max(off, default=math.nan),
         }
 
 
