@@ -202,21 +202,19 @@ def figures(fleet: Fleet, seen: Seen, share: float, account: dict[str, Any]) -> 
     """What, figure, target."""
     count = fleet.sites * fleet.each
     name = f"{count:,} connections at {fleet.interval} s"
-    assert len(seen.pages) > 1, "no two scrapes have succeeded"
-    before, after = seen.pages
-    missed = sum(grown(before, after, _MISSED).values())
+    lag, missed, size = told(seen.pages)
     unseen = count - account["connections"]
     resident = [each / _MB for each in seen.resident]
     looks = sorted(seen.looks)
     rate = account["requests"] / account["seconds"]
     return [
         (f"{name}: watched, polls a second", f"{account['seconds'] / 60:.1f} min, {rate:,.0f}", ""),
-        (f"{name}: poll lag p99, its own histogram", f"≤ {p99(grown(before, after, _LAG)):g} s", "< 1 s"),
+        (f"{name}: poll lag p99, its own histogram", lag, "< 1 s"),
         (f"{name}: gap between polls off the interval, p99", f"{account['p99']:.3f} s", "< 1 s"),
         (f"{name}: the same, longest", f"{account['longest']:.3f} s", ""),
         (
             f"{name}: polls missed, by itself / by the server",
-            f"{missed:.0f} / {account['missed'] + unseen}",
+            f"{missed} / {account['missed'] + unseen}",
             "0",
         ),
         (f"{name}: CPU of its one core", f"{share:.0%}", "≤ 80 %"),
@@ -228,10 +226,19 @@ def figures(fleet: Fleet, seen: Seen, share: float, account: dict[str, Any]) -> 
         (f"{name}: RSS, last third to second", f"{_drift(resident):+.1%}", "flat"),
         (f"{name}: longest scrape of {len(seen.scrapes)}, gzip", f"{max(seen.scrapes):.2f} s", ""),
         (f"{name}: scrapes that failed", str(seen.failed), ""),
-        (f"{name}: bytes of a scrape, gzip", f"{len(after) / _MB:.1f} MB", ""),
+        (f"{name}: bytes of a scrape, gzip", size, ""),
         (f"{name}: longest answer of /-/healthy", f"{looks[-1] * 1e3:.0f} ms", ""),
         (f"{name}: the same, p99 of {len(looks):,}", f"{looks[int(0.99 * len(looks))] * 1e3:.0f} ms", ""),
     ]
+
+
+def told(pages: list[bytes]) -> tuple[str, str, str]:
+    """Poll lag and polls missed as the first and the last page tell them, and how large the last one is."""
+    if len(pages) < 2:  # the daemon was so far behind that it could not be scraped
+        return "no page", "no page", "no page"
+    before, after = pages
+    missed = sum(grown(before, after, _MISSED).values())
+    return f"≤ {p99(grown(before, after, _LAG)):g} s", f"{missed:.0f}", f"{len(after) / _MB:.1f} MB"
 
 
 def _ends(values: list[float]) -> str:
