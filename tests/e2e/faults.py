@@ -148,7 +148,7 @@ async def truncated(talk: Talk) -> None:
 @asynccontextmanager
 async def refuses(scene: Scene) -> AsyncIterator[None]:
     """Nobody listens."""
-    scene.server.leave()
+    await scene.server.leave()
     yield
     await scene.server.come()
 

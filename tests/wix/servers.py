@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 import ssl
 import time
@@ -86,8 +87,18 @@ class RawServer:
             self._serve, "127.0.0.1", self.port, ssl=self.ssl, backlog=256
         )
 
-    def leave(self) -> None:
-        """Listen no more: who comes now is refused, until `come`."""
+    async def leave(self) -> None:
+        """Listen no more: who was here is let in, who comes now is refused, until `come`."""
+        quiet = 0
+
+        def all_are_in() -> (
+            bool
+        ):  # some turns after the last came: asyncio drops whom it has only half let in
+            nonlocal quiet
+            quiet = 0 if select.select([self.listener], [], [], 0)[0] else quiet + 1
+            return quiet > 5
+
+        await until(all_are_in)
         self._server.close()
 
     @asynccontextmanager
