@@ -1,7 +1,7 @@
 """A real Prometheus and a real Alertmanager on loopback, over the shipped files with shorter times."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,23 +40,35 @@ def newest() -> Programs:
 
 
 class Inbox:
-    """What Alertmanager sent, message by message: those to the operator, and how often the switch was fed."""
+    """What Alertmanager sent, message by message: those to the operator, and how often the switch was fed.
 
-    def __init__(self) -> None:
+    With `sites`, only what tells of one of them, or of no site in particular.
+    """
+
+    def __init__(self, sites: Collection[str] | None = None) -> None:
         self.messages: list[Notification] = []
+        self._sites = sites
         self._beats = 0
         self._waiting: list[asyncio.Event] = []
+        self._parts: list[Inbox] = []
+
+    def part(self, sites: Collection[str]) -> "Inbox":
+        """An inbox of what comes from now on and tells of those sites, or of none in particular."""
+        self._parts.append(Inbox(sites))
+        return self._parts[-1]
 
     def take(self, message: Notification) -> None:
         """Keep one message."""
-        if message["receiver"] == OPERATOR:
-            self.messages.append(message)
-        else:
+        if message["receiver"] != OPERATOR:
             self._beats += message["receiver"] == _BEATS
+        elif self._wants(message):
+            self.messages.append(message)
         for event in self._waiting:
             event.set()
+        for part in self._parts:
+            part.take(message)
 
-    async def told(self, status: str, name: str, since: int = 0, seconds: float = 40.0) -> Notification:
+    async def told(self, status: str, name: str, since: int = 0, seconds: float = 60.0) -> Notification:
         """The first message of that status on that alert, come or to come; `since` messages are old."""
 
         def found() -> Notification | None:
@@ -72,6 +84,10 @@ class Inbox:
         """Let the dead man's switch be fed so many times more: a while in which a message could have come."""
         enough = self._beats + count
         await self._until(lambda: self._beats >= enough, seconds)
+
+    def _wants(self, message: Notification) -> bool:
+        told = {each["labels"].get("site", "") for each in message["alerts"]}
+        return self._sites is None or not told.isdisjoint({*self._sites, ""})
 
     async def _until(self, wanted: Callable[[], bool], seconds: float) -> None:
         event = asyncio.Event()

@@ -2,14 +2,19 @@
 
 All that the files wait for is shorter by one factor, and the polling interval with it: what comes first, and
 what comes together, is as it is with the true ones.
+
+Most of it is waiting. So all but the largest stage stand side by side, and stories of different sites are
+played on one stage at the same time; each is a test.
 """
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -22,36 +27,41 @@ from tests.daemon import Daemon, running
 from tests.deploy.stack import Inbox, Stack, heading, installed, newest, stack, until
 from tests.fleet import oauth_site, write_config
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.alone,
-    pytest.mark.asyncio(loop_scope="module"),
-]
-
 TEAM: Final = "front-desk"
-OTHER_TEAMS: Final = {"old-town": "evening", "harbour": "spa"}
+OTHER_TEAMS: Final = {"old-town": "evening", "riverside": "spa"}
 LONG: Final = "2099-12-31T00:00:00Z"
 REVOKED: Final = "WixCalendarTokenRevoked"
 REFUSED: Final = "WixCalendarCredentialRefused"
 ABSENT: Final = "WixCalendarMonitorAbsent"
 UNREACHABLE: Final = "WixUnreachable"
-ANY_ALERT: Final = 'ALERTS{alertname!~"WixCalendarWatchdog|WixCalendar(Site)?Maintenance"}'
+SILENT: Final = "WixCalendarWatchdog|WixCalendar(Site)?Maintenance"
 
 
 @dataclass
 class Stage:
     """A fleet that is watched, and the way from it to the operator."""
 
+    sites: Sequence[str]
     simulator: Simulator
     config: Path
     address: str
     daemons: AsyncExitStack
     daemon: Daemon
     stack: Stack
+    curtain: asyncio.Barrier
 
     @property
     def mail(self) -> Inbox:
         return self.stack.mail
+
+    def part(self, sites: Sequence[str], curtain: asyncio.Barrier) -> "Stage":
+        """As if there were only those sites; the curtain is that of all stories that are played meanwhile."""
+        stack = replace(self.stack, mail=self.mail.part(sites))
+        return replace(self, sites=sites, stack=stack, curtain=curtain)
+
+    async def known(self, name: str) -> list[dict[str, Any]]:
+        """What Alertmanager knows by the name of an alert."""
+        return [each for each in await self.stack.known(name) if each["labels"]["site"] in self.sites]
 
     def revoke(self, *connections: str) -> None:
         for each in connections:
@@ -71,8 +81,11 @@ class Stage:
         self.daemon.process.send_signal(signal.SIGHUP)
 
     async def calm(self) -> None:
-        """Until nothing is wrong, and whatever could yet be told of it would have been."""
-        await self.stack.sees(f"absent({ANY_ALERT})", 60)
+        """Until nothing is wrong, here nor in stories beside, and what could yet be told would have been."""
+        sites = "|".join(("", *self.sites))
+        await self.stack.sees(f'absent(ALERTS{{alertname!~"{SILENT}", site=~"{sites}"}})', 60)
+        with suppress(asyncio.BrokenBarrierError):  # another story failed, and says so itself
+            await self.curtain.wait()
         await self.mail.beats(1)
 
 
@@ -97,7 +110,8 @@ async def stage(
         async with stack(programs, folder, address, factor) as told:
             count = sum(len(site.connections) for site in scenario.sites)
             await told.sees(f"count(wix_calendar_connection_healthy == 1) == {count}")
-            yield Stage(simulator, config, address, daemons, daemon, told)
+            sites = [site.name for site in scenario.sites]
+            yield Stage(sites, simulator, config, address, daemons, daemon, told, asyncio.Barrier(1))
 
 
 def give_to_teams(config: Path) -> None:
@@ -135,40 +149,32 @@ def names(scenario: Scenario) -> list[str]:
     return [each.id for site in scenario.sites for each in site.connections]
 
 
-@pytest.fixture(scope="module", params=[installed, newest], ids=["installed", "newest"])
-def programs(request: pytest.FixtureRequest) -> Programs:
-    found: Programs = request.param()
-    return found
-
-
 # The site of many keeps what is unknown of one below what the objective's alerts are for.
 TOWN: Final = Scenario(
     sites=(
         oauth_site("downtown", [Connection(id="anna"), Connection(id="ben")]),
         oauth_site("uptown", [Connection(id="cleo"), Connection(id="dora")]),
-        oauth_site("harbour", [Connection(id="emil"), Connection(id="fay")]),
+        oauth_site("harbour", [Connection(id="emil")]),
+        oauth_site("riverside", [Connection(id="fay")]),
         oauth_site("old-town", [Connection(id=f"gus-{number}") for number in range(24)]),
     )
 )
+HUNDREDS: Final = sites(10, 30)
+THOUSAND: Final = sites(10, 100)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def town(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """Four sites, a calendar of them in maintenance: each test has its own, and leaves it well."""
-    async with stage(programs, tmp_path_factory.mktemp("town"), TOWN, interval=1, factor=60) as its:
-        yield its
+# --- the stories ----------------------------------------------------------------------------------------
 
 
-async def test_a_revoked_token_and_its_end_are_told_but_not_while_in_maintenance(town: Stage) -> None:
-    since = len(town.mail.messages)
+async def a_revoked_token_and_its_end_are_told_but_not_while_in_maintenance(town: Stage) -> None:
     town.revoke("anna", "cleo")
-    began = await town.mail.told("firing", REVOKED, since)
+    began = await town.mail.told("firing", REVOKED)
     await town.stack.sees(f'ALERTS{{alertname="{REVOKED}", alertstate="firing", connection="cleo"}}')
-    known = {each["labels"]["connection"]: each["status"] for each in await town.stack.known(REVOKED)}
+    known = {each["labels"]["connection"]: each["status"] for each in await town.known(REVOKED)}
     town.mend("anna", "cleo")
-    ended = await town.mail.told("resolved", REVOKED, since)
+    ended = await town.mail.told("resolved", REVOKED)
     await town.calm()
-    assert town.mail.messages[since:] == [began, ended]
+    assert town.mail.messages == [began, ended]
     [alert] = began["alerts"]
     assert alert["labels"] == {
         "alertname": REVOKED,
@@ -187,37 +193,35 @@ async def test_a_revoked_token_and_its_end_are_told_but_not_while_in_maintenance
     assert len(known["cleo"]["inhibitedBy"]) == 1
 
 
-async def test_a_refused_credential_is_one_alert_of_its_site(town: Stage) -> None:
-    since = len(town.mail.messages)
+async def a_refused_credential_is_one_alert_of_its_site(town: Stage) -> None:
     town.simulator.set_fault("refuse", sites=["harbour"])
     town.simulator.revoke_tokens("harbour")
-    began = await town.mail.told("firing", REFUSED, since)
+    began = await town.mail.told("firing", REFUSED)
     town.simulator.set_fault(None)
-    ended = await town.mail.told("resolved", REFUSED, since)
+    ended = await town.mail.told("resolved", REFUSED)
     await town.calm()
-    assert town.mail.messages[since:] == [began, ended]
+    assert town.mail.messages == [began, ended]
     assert [each["labels"] for each in began["alerts"]] == [
         {"alertname": REFUSED, "site": "harbour", "severity": "critical"}
     ]
 
 
-async def test_a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor_told_again(
+async def a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor_told_again(
     town: Stage,
 ) -> None:
-    since = len(town.mail.messages)
     town.revoke("gus-0")
-    revoked = await town.mail.told("firing", REVOKED, since)
+    revoked = await town.mail.told("firing", REVOKED)
     await town.daemons.aclose()
-    gone = await town.mail.told("firing", ABSENT, since)
+    gone = await town.mail.told("firing", ABSENT)
     await town.mail.beats(4)
     await town.stack.sees(f'ALERTS{{alertname="{REVOKED}", alertstate="firing", connection="gus-0"}}')
-    assert town.mail.messages[since:] == [revoked, gone]
+    assert town.mail.messages == [revoked, gone]
     await town.start()
-    back = await town.mail.told("resolved", ABSENT, since)
+    back = await town.mail.told("resolved", ABSENT)
     await town.stack.sees('wix_calendar_connection_healthy{connection="gus-0"} == 0')
     town.mend("gus-0")
-    mended = await town.mail.told("resolved", REVOKED, since)
-    assert [each for each in town.mail.messages[since:] if heading(each)[1] in (REVOKED, ABSENT)] == [
+    mended = await town.mail.told("resolved", REVOKED)
+    assert [each for each in town.mail.messages if heading(each)[1] in (REVOKED, ABSENT)] == [
         revoked,
         gone,
         back,
@@ -225,20 +229,19 @@ async def test_a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor
     ]
 
 
-async def test_what_is_mended_in_maintenance_is_told_after_it_and_breaks_anew_not_unheard(
+async def what_is_mended_in_maintenance_is_told_after_it_and_breaks_anew_not_unheard(
     town: Stage,
 ) -> None:
-    since = len(town.mail.messages)
     town.revoke("fay")
-    await town.mail.told("firing", REVOKED, since)
+    await town.mail.told("firing", REVOKED)
     town.maintain("fay", LONG)
     await town.stack.sees('ALERTS{alertname="WixCalendarMaintenance", connection="fay"}')
     town.mend("fay")
     await town.stack.sees('wix_calendar_connection_healthy{connection="fay"} == 1')
     await town.mail.beats(8)  # longer than keep_firing_for
-    assert len(town.mail.messages[since:]) == 1
+    assert len(town.mail.messages) == 1
     town.maintain("fay", None)
-    await town.mail.told("resolved", REVOKED, since)
+    await town.mail.told("resolved", REVOKED)
     again = len(town.mail.messages)
     town.revoke("fay")
     await town.mail.told("firing", REVOKED, again)
@@ -247,30 +250,137 @@ async def test_what_is_mended_in_maintenance_is_told_after_it_and_breaks_anew_no
     await town.calm()
 
 
-async def test_300_tokens_that_are_revoked_together_are_one_message(tmp_path: Path) -> None:
-    fleet = sites(10, 30)
-    async with stage(installed(), tmp_path, fleet, interval=2, factor=30) as its:
-        its.revoke(*names(fleet))
-        message = await its.mail.told("firing", REVOKED)
-        await its.mail.beats(4)
-        assert its.mail.messages == [message]
-    assert {each["labels"]["connection"] for each in message["alerts"]} == {*names(fleet)}
+async def tokens_that_are_revoked_together_are_one_message(its: Stage) -> None:
+    its.revoke(*names(HUNDREDS))
+    message = await its.mail.told("firing", REVOKED)
+    await its.mail.beats(4)
+    assert its.mail.messages == [message]
+    assert {each["labels"]["connection"] for each in message["alerts"]} == {*names(HUNDREDS)}
     assert (len(message["alerts"]), message["truncatedAlerts"]) == (300, 0)
 
 
-async def test_an_outage_is_one_message_for_1000_calendars_and_its_end_another(tmp_path: Path) -> None:
-    fleet = sites(10, 100)
-    async with stage(installed(), tmp_path, fleet, interval=4, factor=40) as its:
+async def an_outage_is_one_message_and_its_end_another(its: Stage) -> None:
+    async def all_are_known() -> bool:
+        return len(await its.known("WixCalendarSiteUnreachable")) == 10
 
-        async def all_are_known() -> bool:
-            return len(await its.stack.known("WixCalendarSiteUnreachable")) == 10
-
-        its.simulator.set_fault({"status": 503})
-        began = await its.mail.told("firing", UNREACHABLE)
-        await until(all_are_known)
-        sites_alone = await its.stack.known("WixCalendarSiteUnreachable")
-        its.simulator.set_fault(None)
-        ended = await its.mail.told("resolved", UNREACHABLE, seconds=60)
-        await its.calm()
-        assert its.mail.messages == [began, ended]
+    its.simulator.set_fault({"status": 503})
+    began = await its.mail.told("firing", UNREACHABLE)
+    await until(all_are_known, seconds=60)
+    sites_alone = await its.known("WixCalendarSiteUnreachable")
+    its.simulator.set_fault(None)
+    ended = await its.mail.told("resolved", UNREACHABLE)
+    await its.calm()
+    assert its.mail.messages == [began, ended]
     assert {each["status"]["state"] for each in sites_alone} == {"suppressed"}
+
+
+# --- all of them ----------------------------------------------------------------------------------------
+
+Story = Callable[[Stage], Coroutine[Any, Any, None]]
+
+
+class Play(NamedTuple):
+    """A stage, the stories of some sites each that it has at the same time, and one of all sites."""
+
+    name: str
+    programs: Callable[[], Programs]
+    scenario: Scenario
+    interval: int
+    factor: float
+    at_once: dict[Story, Sequence[str]]
+    at_last: Story
+
+    @property
+    def stories(self) -> list[Story]:
+        return [*self.at_once, self.at_last]
+
+
+in_town: Final = partial(
+    Play,
+    scenario=TOWN,
+    interval=1,
+    factor=60,
+    at_once={
+        a_revoked_token_and_its_end_are_told_but_not_while_in_maintenance: ("downtown", "uptown"),
+        a_refused_credential_is_one_alert_of_its_site: ("harbour",),
+        what_is_mended_in_maintenance_is_told_after_it_and_breaks_anew_not_unheard: ("riverside",),
+    },
+    at_last=a_killed_monitor_is_told_and_what_it_had_said_is_neither_over_nor_told_again,
+)
+BESIDE: Final = [
+    in_town("installed", installed),
+    in_town("newest", newest),
+    Play("hundreds", installed, HUNDREDS, 3, 20, {}, tokens_that_are_revoked_together_are_one_message),
+]
+# It needs a processor for itself, and is played after them.
+LARGE: Final = Play("thousand", installed, THOUSAND, 4, 40, {}, an_outage_is_one_message_and_its_end_another)
+PLAYS: Final = [*BESIDE, LARGE]
+TOLD: Final = [(play.name, story) for play in PLAYS for story in play.stories]
+WRONG: Final = (Exception, pytest.skip.Exception, pytest.fail.Exception)
+Runs = dict[tuple[str, Story], asyncio.Future[None]]
+
+
+async def follow(story: Story, its: Stage, run: asyncio.Future[None]) -> None:
+    try:
+        await story(its)
+    except WRONG as error:
+        await its.curtain.abort()
+        run.set_exception(error)
+    else:
+        run.set_result(None)
+
+
+async def perform(play: Play, folder: Path, wanted: Runs) -> None:
+    """Play the stories that are wanted; where there is no stage for them each fails, or is skipped."""
+    runs = {story: wanted[play.name, story] for story in play.stories if (play.name, story) in wanted}
+    at_once = {story: sites for story, sites in play.at_once.items() if story in runs}
+    curtain = asyncio.Barrier(len(at_once) or 1)
+    try:
+        async with stage(play.programs(), folder, play.scenario, play.interval, play.factor) as its:
+            parts = {story: its.part(sites, curtain) for story, sites in at_once.items()}
+            await asyncio.gather(*(follow(story, part, runs[story]) for story, part in parts.items()))
+            if play.at_last in runs:
+                await follow(play.at_last, its.part(its.sites, its.curtain), runs[play.at_last])
+    except WRONG as error:
+        unplayed = [run for run in runs.values() if not run.done()]
+        if not unplayed:
+            raise
+        for run in unplayed:
+            run.set_exception(error)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runs]:
+    """The stories that are wanted, all under way."""
+    loop = asyncio.get_running_loop()
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    asked = [test.callspec.params for test in tests if test.function is test_the_operator_is_told]
+    told = [each for each in TOLD if dict(zip(("play", "story"), each, strict=True)) in asked]
+    wanted: Runs = {each: loop.create_future() for each in told}
+
+    async def perform_if_wanted(play: Play) -> None:
+        if any(name == play.name for name, _ in told):
+            await perform(play, tmp_path_factory.mktemp(play.name), wanted)
+
+    async def perform_all() -> None:
+        await asyncio.gather(*map(perform_if_wanted, BESIDE))
+        await perform_if_wanted(LARGE)
+
+    playing = loop.create_task(perform_all())
+    yield wanted
+    if not all(run.done() for run in wanted.values()):
+        playing.cancel()
+    with suppress(asyncio.CancelledError):
+        await playing
+
+
+@pytest.mark.real
+@pytest.mark.alone
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("play", "story"), TOLD, ids=[f"{play}: {story.__name__.replace('_', ' ')}" for play, story in TOLD]
+)
+async def test_the_operator_is_told(play: str, story: Story, runs: Runs) -> None:
+    await runs[play, story]
