@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Prometheus and its tool collect their garbage less often: a fifth less of the processor, for some memory.
+export GOGC=400
+
 . deploy/environment.sh
 make_environment .venv tests/requirements.txt
 
