@@ -84,13 +84,17 @@ class Reloader:
         """Read and take over, or refuse; after any other that is under way."""
         async with self._lock:
             try:
-                loaded = await asyncio.to_thread(self._loaded.again)
-                made = difference(self._loaded.settings, loaded.settings)
+                loaded, made = await asyncio.to_thread(self._read)
                 await self._take(loaded.settings)
             except ConfigError as error:
                 return self._refuse(trigger, error.problems)
             self._loaded, self._refused, self._refused_at = loaded, (), None
             return self._tell(trigger, loaded, made)
+
+    def _read(self) -> tuple[Loaded, Difference]:
+        """Read and compare, away from the event loop. Raises ConfigError."""
+        loaded = self._loaded.again()
+        return loaded, difference(self._loaded.settings, loaded.settings)
 
     async def watch(self) -> None:
         """Look at the connection files, and at the configuration where that is wanted, until cancelled."""

@@ -7,6 +7,7 @@ begun to start, reloads the configuration once all is up.
 """
 
 import asyncio
+import gc
 import signal
 import ssl
 from collections.abc import Callable, Iterator
@@ -131,8 +132,10 @@ class Service:
             raise
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
+        gc.freeze()  # what the start has made stays, and need not be walked through for cycles ever again
+        gc.enable()
         self._not_ready = None
-        self._notifier.ready(await self._fleet.tally())
+        self._notifier.ready(await self._status())
         self._log.info("monitor_ready", version=__version__, listening=urls, **counts)
         self._tasks.start(self._reload_on_hangup(), name="reload")
         self._tasks.start(self._reloader.watch(), name="watch")
@@ -208,7 +211,11 @@ class Service:
             self._tasks.start(self._tell_status(), name="status")
 
     async def _tell_status(self) -> None:
-        self._notifier.status(await self._fleet.tally())
+        self._notifier.status(await self._status())
+
+    async def _status(self) -> str:
+        """Counted only where somebody listens: it is some work at many connections."""
+        return await self._fleet.tally() if self._notifier.is_heard else ""
 
     def _purge(self) -> None:
         """Every hour, but for the first: a clock that is wrong at boot has been set by then."""
@@ -236,7 +243,7 @@ class Service:
             return await self._reloader.reload(trigger)
         finally:
             if self._not_ready is None:
-                self._notifier.ready(await self._fleet.tally())
+                self._notifier.ready(await self._status())
 
     async def _reload_on_hangup(self) -> None:
         while True:
@@ -294,6 +301,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    gc.disable()  # until it is ready: what a start makes stays, and looking for cycles in it costs seconds
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
     opened = open_store(loaded.settings.store.path, outside.clock)
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace

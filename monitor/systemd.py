@@ -23,6 +23,11 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._address)
+
     def ready(self, status: str) -> None:
         """The service is up."""
         self._send("READY=1", f"STATUS={status}")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from monitor.config.document import Loc
-from monitor.config.gather import Item
+from monitor.config.listed import Item, Listed, Written
 from monitor.config.model import Site
 from monitor.config.settings import ApiKeyCredential, FeedSettings, OAuthCredential
 from monitor.config.source import Source
@@ -36,20 +36,33 @@ class SiteDraft:
     site: Site
     credential: OAuthCredential | ApiKeyCredential
     interval: timedelta
-    inline: list[Item]
-    from_files: list[Item]
+    inline: Listed
+    from_files: tuple[Listed, ...]
     feeds: tuple[FeedSettings, ...] = ()
     crowding: float = 1.0
 
-    @property
-    def items(self) -> list[Item]:
+    def lists(self) -> Iterator[Listed]:
         """All its connections, in the order of the files."""
-        return [*self.inline, *self.from_files]
+        yield self.inline
+        yield from self.from_files
+
+    def items(self) -> Iterator[Item]:
+        """The same, one by one, each with its place."""
+        return (item for listed in self.lists() for item in listed.items())
+
+    def entries(self) -> Iterator[Written]:
+        """The same, without their places."""
+        return (entry for listed in self.lists() for entry in listed.entries())
+
+    @property
+    def grows(self) -> bool:
+        """Whether files give it connections, which may become more."""
+        return any(map(len, self.from_files))
 
     @property
     def count(self) -> int:
         """How many connections it has."""
-        return len(self.inline) + len(self.from_files)
+        return sum(map(len, self.lists()))
 
     @property
     def in_force(self) -> timedelta:
@@ -67,12 +80,12 @@ class SiteDraft:
 
 def make_room(drafts: Sequence[SiteDraft], max_in_flight: int) -> list[SiteDraft]:
     """The sites, those that grow through files stretched until all fit into the slots, where that can be."""
-    growing = sum(draft.polls_per_second for draft in drafts if draft.from_files)
-    fixed = sum(draft.polls_per_second for draft in drafts if not draft.from_files)
+    growing = sum(draft.polls_per_second for draft in drafts if draft.grows)
+    fixed = sum(draft.polls_per_second for draft in drafts if not draft.grows)
     factor = crowding(fixed, growing, max_in_flight)
     if factor in (1.0, math.inf):
         return list(drafts)
-    return [replace(draft, crowding=factor) if draft.from_files else draft for draft in drafts]
+    return [replace(draft, crowding=factor) if draft.grows else draft for draft in drafts]
 
 
 def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
@@ -93,18 +106,27 @@ def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem
 
 def check_connections(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
     """Names and ids that stand twice in a site, and ids that stand in two sites."""
+    ids: set[str] = set()
     for draft in drafts:
-        names: dict[str, Item] = {}
-        ids: dict[str, Item] = {}
-        for item in draft.items:
-            same_id = ids.setdefault(item.entry.id, item)
-            if same_id is not item:
-                yield item.problem("id", f"stands in {same_id.place()} too; remove one of them")
-                continue
-            same_name = names.setdefault(item.name, item)
-            if same_name is not item:
-                yield item.problem("name", f"is the name in {same_name.place()} too; choose another")
-    yield from _shared(drafts)
+        its = {entry.id for entry in draft.entries()}
+        if draft.count != len(its) or draft.count != len({entry.name for entry in draft.entries()}):
+            yield from _twice(draft)
+        ids |= its
+    if len(ids) != sum(draft.count for draft in drafts):
+        yield from _shared(drafts)
+
+
+def _twice(draft: SiteDraft) -> Iterator[Problem]:
+    names: dict[str, Item] = {}
+    ids: dict[str, Item] = {}
+    for item in draft.items():
+        same_id = ids.setdefault(item.entry.id, item)
+        if same_id is not item:
+            yield item.problem("id", f"stands in {same_id.place()} too; remove one of them")
+            continue
+        same_name = names.setdefault(item.entry.name, item)
+        if same_name is not item:
+            yield item.problem("name", f"is the name in {same_name.place()} too; choose another")
 
 
 def _shared(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
@@ -112,7 +134,7 @@ def _shared(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
     owners: dict[str, tuple[int, Item]] = {}
     shared: dict[tuple[int, int], list[tuple[Item, Item]]] = {}
     for number, draft in enumerate(drafts):
-        for item in draft.items:
+        for item in draft.items():
             owner, first = owners.setdefault(item.entry.id, (number, item))
             if owner != number:
                 shared.setdefault((owner, number), []).append((first, item))

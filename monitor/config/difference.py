@@ -1,6 +1,6 @@
 """What a changed configuration changes."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -38,11 +38,13 @@ class Difference:
 
 def difference(before: Settings, after: Settings) -> Difference:
     """What comes, goes and changes from one to the other."""
-    sites = _compare({site.name: _own(site) for site in before.sites}, {s.name: _own(s) for s in after.sites})
-    was, now = _connections(before), _connections(after)
-    known = was | now
+    was, now = _by_name(before), _by_name(after)
+    sites = _compare(_own_of(was), _own_of(now))
+    same = {name for name, site in now.items() if was.get(name) is site}  # most, after a reload
+    old, new = _connections(was, same), _connections(now, same)
+    known = old | new
     connections = (
-        [f"{site}/{known[site, its_id].name}" for site, its_id in keys] for keys in _compare(was, now)
+        [f"{site}/{known[site, its_id].name}" for site, its_id in keys] for keys in _compare(old, new)
     )
     return Difference(*map(_names, sites), *map(_names, connections))
 
@@ -52,6 +54,14 @@ def _compare(before: Mapping[T, object], after: Mapping[T, object]) -> tuple[lis
     removed = [key for key in before if key not in after]
     changed = [key for key in after if key in before and before[key] != after[key]]
     return added, removed, changed
+
+
+def _by_name(settings: Settings) -> dict[str, SiteSettings]:
+    return {site.name: site for site in settings.sites}
+
+
+def _own_of(sites: Mapping[str, SiteSettings]) -> dict[str, object]:
+    return {name: _own(site) for name, site in sites.items()}
 
 
 def _own(site: SiteSettings) -> object:
@@ -67,8 +77,15 @@ def _own(site: SiteSettings) -> object:
     )
 
 
-def _connections(settings: Settings) -> dict[tuple[str, str], Connection]:
-    return {(site.name, each.id): each for site in settings.sites for each in site.connections}
+def _connections(
+    sites: Mapping[str, SiteSettings], but_for: Collection[str]
+) -> dict[tuple[str, str], Connection]:
+    return {
+        (name, each.id): each
+        for name, site in sites.items()
+        if name not in but_for
+        for each in site.connections
+    }
 
 
 def _names(names: list[str]) -> Names:

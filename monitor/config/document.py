@@ -86,6 +86,16 @@ def read_document(text: str, loader: Any = FASTEST) -> Document:
     return _Reading(text, loader).read()
 
 
+def read_alone(text: str) -> Any:
+    """The value of a text that is a part of a document, as far as it is the same without the rest.
+
+    None where something is wrong with it, or where it has anchors, which other parts may refer to.
+    """
+    reading = _Reading(text, FASTEST)
+    value, faults = reading.read()
+    return None if faults or reading.anchored else value
+
+
 def read_lines(text: str) -> dict[Loc, int]:
     """The line of every place in `text`, counting from 1: a key's for its value, else the value's own."""
     reading = _Reading(text, FASTEST, lines={})
@@ -104,6 +114,7 @@ class _Reading:
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.root: Any = None
+        self.anchored = False
         self.counted = 0
         self.aliased = 0
 
@@ -163,6 +174,7 @@ class _Reading:
             self.counted += 1
             value = self._scalar(event)
             if event.anchor is not None:
+                self.anchored = True
                 self.anchors[event.anchor] = (value, 1)
             self._place(value, event)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
@@ -180,6 +192,7 @@ class _Reading:
         self._record(line)
         self.counted += 1
         if event.anchor is not None:
+            self.anchored = True
             self.anchors.pop(event.anchor, None)
         self.stack.append(_Frame(value, event.anchor, line, self.counted))
 

@@ -1,7 +1,9 @@
 """From the file to frozen settings: shape, paths, secrets, checks across it, and every problem at once."""
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -9,12 +11,13 @@ from pathlib import Path
 
 from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
 from monitor.config.document import Loc
-from monitor.config.gather import Gatherer, Item
+from monitor.config.gather import Gatherer
+from monitor.config.listed import Listed, Written
+from monitor.config.memory import Memory, Reading, read_monitor
 from monitor.config.model import MonitorFile, Polling, Site
 from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
 from monitor.config.settings import ApiSettings, FeedSettings, Settings, SiteSettings, StoreSettings
-from monitor.config.source import Source, parse_partly
 from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
 from monitor.errors import ConfigError, Problem
@@ -37,19 +40,41 @@ def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.R
 
     Raises ConfigError with every problem, warnings too, in file order.
     """
+    with _no_collections():
+        return _load(path, environ, secrets, Memory())
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No search for cycles meanwhile: there are none, and each search is a stall of the whole process."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
+
+
+def _again(path: Path, environ: Mapping[str, str], secrets: Secrets, memory: Memory) -> Loaded:
+    with _no_collections():
+        return _load(path, environ, secrets, memory)
+
+
+def _load(path: Path, environ: Mapping[str, str], secrets: Secrets, memory: Memory) -> Loaded:
     sources = Sources(path)
-    draft = parse_partly(path, MonitorFile)
-    problems = draft.problems
-    if draft.model is None:
+    reading = read_monitor(path, memory)
+    problems = reading.draft.problems
+    if reading.draft.model is None:
         raise ConfigError(tuple(problems))
-    resolver = Resolver(draft.source, environ, problems, secrets)
-    loading = _Loading(draft.source, draft.model, problems, resolver, sources)
+    resolver = Resolver(reading.draft.source, environ, problems, secrets)
+    loading = _Loading(reading, reading.draft.model, resolver, sources, memory)
     settings = loading.settings()
     ordered = _in_file_order(path, problems)
     if any(problem.severity == "error" for problem in ordered):
         raise ConfigError(ordered)
-    again = partial(load, path, environ=environ, secrets=secrets)
-    return Loaded(path, settings, ordered, sources, again)
+    loading.remember(settings)
+    return Loaded(path, settings, ordered, sources, partial(_again, path, environ, secrets, memory))
 
 
 def _in_file_order(path: Path, problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -63,18 +88,16 @@ class _Loading:
     """One load; problems are added to the list that it was given."""
 
     def __init__(
-        self,
-        source: Source,
-        model: MonitorFile,
-        problems: list[Problem],
-        resolver: Resolver,
-        sources: Sources,
+        self, reading: Reading, model: MonitorFile, resolver: Resolver, sources: Sources, memory: Memory
     ) -> None:
-        self._source = source
+        self._source = reading.draft.source
+        self._problems = reading.draft.problems
         self._model = model
-        self._problems = problems
+        self._inline = reading.inline
         self._resolver = resolver
-        self._gatherer = Gatherer(source, resolver, problems, sources)
+        self._memory = memory
+        self._gatherer = Gatherer(self._source, resolver, self._problems, sources, memory)
+        self._keys: dict[str, object] = {}  # by site, of all that its settings come from
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()
@@ -84,7 +107,21 @@ class _Loading:
         self._problems += check_connections(drafts)
         if whole:  # a plan without the broken entries would be another plan
             self._problems += check_plan(self._source, drafts, api.max_in_flight)
-        return Settings(api, tuple(_site(draft, self._model.polling) for draft in drafts), store)
+        return Settings(api, tuple(map(self._site, drafts)), store)
+
+    def remember(self, settings: Settings) -> None:
+        """Let the next reading find what this one has made."""
+        self._memory.finished = {site.name: (self._keys[site.name], site) for site in settings.sites}
+        self._gatherer.forget_what_went()
+
+    def _site(self, draft: SiteDraft) -> SiteSettings:
+        polling = self._model.polling
+        lists = tuple(draft.lists())
+        site = draft.site.model_copy(update={"connections": []}) if draft.site.connections else draft.site
+        key = (site, polling, draft.interval, draft.in_force, draft.credential, draft.feeds, lists)
+        self._keys[draft.site.name] = key
+        known, made = self._memory.finished.get(draft.site.name, (None, None))
+        return made if made is not None and known == key else _site(draft, polling)
 
     def _api(self) -> ApiSettings:
         api = self._model.api
@@ -102,9 +139,9 @@ class _Loading:
         url = self._resolver.store_url(("store", "url"), store.url)
         return StoreSettings(url, store.history_retention)
 
-    def _check_watches_something(self, loc: Loc, site: Site) -> None:
+    def _check_watches_something(self, loc: Loc, site: Site, inline: Listed) -> None:
         broken = f"{path_of(loc)}.connection"  # what is broken was taken out, and is told already
-        if site.connections or site.connection_files or site.connection_feeds:
+        if len(inline) or site.connections or site.connection_files or site.connection_feeds:
             return
         if not any(problem.path.startswith(broken) for problem in self._problems):
             told = "watches nothing; add connections, connection_files or connection_feeds"
@@ -122,8 +159,9 @@ class _Loading:
             if site is None:
                 continue
             loc = ("sites", number)
-            self._check_watches_something(loc, site)
-            inline, from_files = self._gatherer.inline(loc, site), self._gatherer.from_files(loc, site)
+            inline = Listed(self._source, (*loc, "connections"), self._inline[number])
+            self._check_watches_something(loc, site, inline)
+            from_files = self._gatherer.from_files(loc, site)
             feeds = tuple(self._feeds(loc, site, feeds_folder))
             draft = SiteDraft(
                 loc=loc,
@@ -131,7 +169,7 @@ class _Loading:
                 credential=self._resolver.credential((*loc, "credential"), site.credential),
                 interval=site.interval or self._model.polling.interval,
                 inline=inline,
-                from_files=from_files + self._gatherer.from_feeds(loc, feeds, inline + from_files),
+                from_files=from_files + self._gatherer.from_feeds(loc, feeds, (inline, *from_files)),
                 feeds=feeds,
             )
             drafts.append(draft)
@@ -157,11 +195,10 @@ def _connections(draft: SiteDraft, polling: Polling) -> tuple[Connection, ...]:
     plain = _policy(draft, polling)
     policies: dict[frozenset[Status] | None, Policy] = {None: plain}
     connections = []
-    for item in draft.items:
-        expected = frozenset(item.entry.expected) if item.entry.expected is not None else None
-        if expected not in policies:
-            policies[expected] = _policy(draft, polling, expected)
-        connections.append(_connection(draft, item, policies[expected]))
+    for entry in draft.entries():
+        if entry.expected not in policies:
+            policies[entry.expected] = _policy(draft, polling, entry.expected)
+        connections.append(_connection(draft.site, entry, policies[entry.expected]))
     return tuple(connections)
 
 
@@ -180,15 +217,14 @@ def _policy(draft: SiteDraft, polling: Polling, expected: frozenset[Status] | No
     )
 
 
-def _connection(draft: SiteDraft, item: Item, policy: Policy) -> Connection:
-    entry, site = item.entry, draft.site
+def _connection(site: Site, entry: Written, policy: Policy) -> Connection:
     return Connection(
         site=site.name,
         id=entry.id,
-        name=item.name,
+        name=entry.name,
         policy=policy,
         team=(entry.team if entry.team is not None else site.team) or "",
-        labels=tuple(sorted(entry.labels.items())),
+        labels=entry.labels,
         maintenance_until=_later(entry.maintenance_until, site.maintenance_until),
     )
 

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from monitor.config.document import Loc, read_document, read_lines
 from monitor.config.fields import Duration
+from monitor.config.pieces import Pieces
 from monitor.config.sentences import HOLES, Maybe, StrictModel, complaint, explain, path_of
 from monitor.errors import Problem
 
@@ -25,6 +26,7 @@ __all__ = [
     "complaint",
     "parse",
     "parse_partly",
+    "read_text",
     "read_yaml",
 ]
 
@@ -39,18 +41,19 @@ M = TypeVar("M", bound=BaseModel)
 class Source:
     """One file's text, which can name the line of any place in it."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, pieces: Pieces | None = None) -> None:
         self.path = path
-        self._text = text
+        self.text = text
+        self._pieces = pieces
         self._lines: dict[Loc, int] | None = None
 
     def line(self, loc: Loc) -> int:
         """The line of a place, or of the nearest place around it; 0 where none can be named."""
+        if self._pieces is not None:
+            return _nearest(*self._pieces.lines(loc))
         if self._lines is None:
-            self._lines = read_lines(self._text)
-        while loc and loc not in self._lines:
-            loc = loc[:-1]
-        return self._lines.get(loc, 0)
+            self._lines = read_lines(self.text)
+        return _nearest(self._lines, loc)
 
     def problem(
         self,
@@ -65,6 +68,12 @@ class Source:
         return Problem(str(self.path), line, path_of(loc), message, severity)
 
 
+def _nearest(lines: dict[Loc, int], loc: Loc, before: int = 0) -> int:
+    while loc and loc not in lines:
+        loc = loc[:-1]
+    return before + lines[loc] if loc in lines else 0
+
+
 class Draft(Generic[M]):
     """What could be made of a file: lists of `model` hold None where an entry was broken."""
 
@@ -74,22 +83,28 @@ class Draft(Generic[M]):
         self.problems = problems
 
 
-def read_yaml(path: Path, text: str | None = None) -> tuple[Any, Source, list[Problem]]:
+def read_yaml(path: Path, text: str | Problem | None = None) -> tuple[Any, Source, list[Problem]]:
     """The plain values of a YAML or JSON file (None where it has none), and what is wrong with it as YAML."""
     if text is None:
-        try:
-            text = _read(path)
-        except OSError as error:
-            told = f"cannot be read ({error.strerror}); check the name and who may read it"
-            return None, Source(path, ""), [Problem(str(path), 0, "", told)]
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            told = "is not UTF-8; save the file in that encoding"
-            return None, Source(path, ""), [Problem(str(path), line, "", told)]
+        text = read_text(path)
+    if isinstance(text, Problem):
+        return None, Source(path, ""), [text]
     source = Source(path, text)
     document = read_document(text)
     problems = [source.problem(loc, message, line=line) for line, loc, message in document.faults]
     return document.value, source, problems
+
+
+def read_text(path: Path) -> str | Problem:
+    """The file's text, or why it cannot be had."""
+    try:
+        return _read(path)
+    except OSError as error:
+        told = f"cannot be read ({error.strerror}); check the name and who may read it"
+        return Problem(str(path), 0, "", told)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return Problem(str(path), line, "", "is not UTF-8; save the file in that encoding")
 
 
 def _read(path: Path) -> str:
@@ -109,7 +124,7 @@ def parse(path: Path, model: type[M], *, text: str | None = None) -> tuple[M | N
     return (None if draft.problems else draft.model), draft.problems
 
 
-def parse_partly(path: Path, model: type[M], *, text: str | None = None) -> Draft[M]:
+def parse_partly(path: Path, model: type[M], *, text: str | Problem | None = None) -> Draft[M]:
     """Read a file into `model` as far as it goes, so that later checks can find further problems."""
     value, source, problems = read_yaml(path, text)
     if problems and value is None:

@@ -18,7 +18,7 @@ from monitor.config import (
     StoreSettings,
     load,
 )
-from monitor.config.gather import default_name
+from monitor.config.listed import default_name
 from monitor.core.model import Policy, Status
 from monitor.errors import ConfigError
 
