@@ -213,7 +213,8 @@ class Group(StrictModel):
     def entries(self) -> list[Entry]:
         """The same as they stand in `connections`."""
         labels = {name: value for name, value in self.labels.items() if name != "team"}
-        return [Entry(id=each, labels=labels, team=self.labels.get("team")) for each in self.targets]
+        team = {"team": self.labels["team"]} if "team" in self.labels else {}
+        return [Entry.model_validate({"id": each, "labels": labels, **team}) for each in self.targets]
 
 
 def _form(value: Any) -> str:
