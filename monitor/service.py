@@ -211,7 +211,9 @@ class Service:
             self._tasks.start(self._tell_status(), name="status")
 
     async def _tell_status(self) -> None:
-        self._notifier.status(await self._status())
+        status = await self._status()
+        if self._not_ready is None:
+            self._notifier.status(status)
 
     async def _status(self) -> str:
         """Counted only where somebody listens: it is some work at many connections."""
@@ -242,8 +244,9 @@ class Service:
         try:
             return await self._reloader.reload(trigger)
         finally:
+            status = await self._status()
             if self._not_ready is None:
-                self._notifier.ready(await self._status())
+                self._notifier.ready(status)
 
     async def _reload_on_hangup(self) -> None:
         while True:
