@@ -327,7 +327,7 @@ def measured(layout: Layout, polled: str, runs: int) -> Figures:
     layout.base_url = polled
     layout.write(sites)
     running = start(layout, [], [])
-    polled_too = (made.polled_reload, [], made.polled_stall, made.polled_quiet)
+    polled_too: tuple[list[float], ...] = (made.polled_reload, [], made.polled_stall, made.polled_quiet)
     reloads(running, layout, sites, range(runs, 2 * runs), polled_too)
     running.end()
     return made
