@@ -5,19 +5,13 @@ credential must not travel), no cookie kept, no body read past 256 KiB, no compr
 """
 
 import math
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
-from yarl import URL
-
-from monitor import __version__
 from monitor.clock import Clock
 from monitor.config import ApiKeyCredential, ApiSettings, OAuthCredential
 from monitor.core.classify import classify
@@ -25,23 +19,13 @@ from monitor.core.model import Answer, NoAnswer, Observation, PollFailed
 from monitor.core.site import REFUSALS
 from monitor.errors import OutdatedError, WithheldError
 from monitor.wix.credentials import ApiKey, Credential, Headers, OAuth
-from monitor.wix.network import (
-    Connector,
-    CutOffError,
-    StaleConnection,
-    begin_request,
-    explain,
-    only_once,
-    read,
-    was_kept,
-)
+from monitor.wix.network import StaleConnection, Ways
 from monitor.wix.pace import Pace
 
 CONNECTION_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path, not a secret
 
 _TURNS: Final = 3
-_KEEP_ALIVE: Final = 90.0  # seconds: above the usual interval, so that a lone connection's socket survives it
 
 
 class Exchange(NamedTuple):
@@ -58,7 +42,7 @@ Watcher = Callable[[Exchange], None]
 
 
 class Api:
-    """The HTTP session that all sites share, and what is timed about it."""
+    """The way to Wix that all sites share, and what is timed about it."""
 
     def __init__(
         self,
@@ -67,95 +51,53 @@ class Api:
         took: Callable[[float], None],
         watcher: Watcher | None = None,
     ) -> None:
-        self._base = URL(settings.base_url)
         self._settings = settings
         self._clock = clock
         self._took = took
         self._watcher = watcher
-        self._session: aiohttp.ClientSession | None = None
-        self._former: list[tuple[float, aiohttp.ClientSession]] = []  # and until when they may be in use
+        self._ways: Ways | None = None
+        self._former: list[tuple[float, Ways]] = []  # and until when they may be in use
 
     async def open(self) -> None:
-        """Set up the session. Raises OSError or ssl.SSLError where `ca_file` cannot be used."""
-        self._session = self._new_session(self._settings)
+        """Set it up. Raises OSError or ssl.SSLError where `ca_file` cannot be used."""
+        self._ways = Ways(self._settings)
 
     async def adapt(self, settings: ApiSettings) -> None:
         """Go on with other settings; requests under way end by the former ones. Raises as `open` does."""
         if settings == self._settings:
             return
-        session = self._new_session(settings)
+        ways = Ways(settings)
         await self._close_former(self._clock.monotonic())
-        if self._session is not None:
+        if self._ways is not None:
             ends = self._clock.monotonic() + self._settings.timeout.total_seconds() + 1
-            self._former.append((ends, self._session))
-        self._session, self._settings = session, settings
-        self._base = URL(settings.base_url)
-
-    def _new_session(self, settings: ApiSettings) -> aiohttp.ClientSession:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        return aiohttp.ClientSession(
-            connector=Connector(limit=0, ssl=context, keepalive_timeout=_KEEP_ALIVE),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=settings.timeout.total_seconds(), ceil_threshold=math.inf),
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"wix-calendar-monitor/{__version__}",
-            },
-            auto_decompress=False,
-            proxy=_proxy(settings),
-            middlewares=(only_once,),
-        )
+            self._former.append((ends, self._ways))
+        self._ways, self._settings = ways, settings
 
     async def close(self) -> None:
         """Close every connection."""
         await self._close_former(math.inf)
-        if self._session is not None:
-            await self._session.close()
+        if self._ways is not None:
+            await self._ways.close()
 
     async def _close_former(self, now: float) -> None:
-        ended = [session for ends, session in self._former if ends <= now]
+        ended = [ways for ends, ways in self._former if ends <= now]
         self._former = [each for each in self._former if each[0] > now]
-        for session in ended:
-            await session.close()
+        for ways in ended:
+            await ways.close()
 
     async def send(
         self, method: str, path: str, headers: Headers, body: Mapping[str, str] | None = None
     ) -> Answer | NoAnswer:
         """One request, its whole answer or why there is none. Never raises for what a network does."""
+        assert self._ways is not None, "open() comes first"  # noqa: S101
+        url = self._settings.base_url.rstrip("/") + path
         began = self._clock.monotonic()
-        url = self._base.with_path(self._base.raw_path.rstrip("/") + path, encoded=True)
-        answer = await self._send(method, url, headers, body)
+        answer = await self._ways.ask(method, path, headers, body)
         seconds = self._clock.monotonic() - began
         self._took(seconds)
         if self._watcher is not None:
-            self._watcher(Exchange(method, str(url), headers, answer, seconds))
+            self._watcher(Exchange(method, url, headers, answer, seconds))
         return answer
-
-    async def _send(
-        self, method: str, url: URL, headers: Headers, body: Mapping[str, str] | None
-    ) -> Answer | NoAnswer:
-        assert self._session is not None, "open() comes first"  # noqa: S101
-        begin_request()
-        try:
-            async with self._session.request(
-                method, url, headers=headers, json=body, allow_redirects=False
-            ) as response:
-                return await read(response)
-        except CutOffError as error:
-            told = explain(error.cause)
-            return StaleConnection(*told) if was_kept() else NoAnswer(*told)
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return NoAnswer(*explain(error))
-
-
-def _proxy(settings: ApiSettings) -> str | None:
-    """The configured proxy or the environment's; aiohttp's `trust_env` would obey `~/.netrc` as well."""
-    url = URL(settings.base_url)
-    if not settings.proxy_from_environment or proxy_bypass(url.host or ""):
-        return settings.proxy_url
-    found = getproxies().get(url.scheme)
-    return f"http://{found}" if found and "://" not in found else found
 
 
 def _nothing() -> None:
@@ -241,27 +183,21 @@ class WixClient:
         self, connection_id: str, on_started: Callable[[], None], *, trial: bool
     ) -> tuple[Headers | None, Observation]:
         """One answer and the headers that earned it; None where the credential gave none."""
+        path = CONNECTION_PATH + _segment(connection_id)
         for turn in range(_TURNS):
             headers = await self._credential.headers()
             if isinstance(headers, PollFailed):
                 return None, headers
             last = turn == _TURNS - 1  # a token that ends sooner than its turn comes is sent all the same
             fit = _always if last else partial(self._credential.holds, headers)
-            with suppress(OutdatedError):
-                return headers, await self._get(connection_id, headers, on_started, fit, trial=trial)
+            try:
+                answer = await self._send("GET", path, headers, on_started=on_started, trial=trial, fit=fit)
+            except OutdatedError:
+                continue
+            return headers, self._observed(answer, connection_id)
         raise AssertionError("the last one is always fit")
 
-    async def _get(
-        self,
-        connection_id: str,
-        headers: Headers,
-        on_started: Callable[[], None],
-        fit: Callable[[], bool],
-        *,
-        trial: bool,
-    ) -> Observation:
-        path = CONNECTION_PATH + _segment(connection_id)
-        answer = await self._send("GET", path, headers, on_started=on_started, trial=trial, fit=fit)
+    def _observed(self, answer: Answer | NoAnswer, connection_id: str) -> Observation:
         observation = classify(answer, connection_id, self._clock.wall(self._clock.now()))
         if isinstance(observation, PollFailed):
             self.pace.failed(observation.reason)
@@ -282,17 +218,35 @@ class WixClient:
         fit: Callable[[], bool] = _always,
     ) -> Answer | NoAnswer:
         """Ask at our pace; once more where a connection kept from earlier turns out to be closed."""
-        async with self.pace.request(trial=trial, fit=fit):
+        held = await self.pace.enter(trial=trial, fit=fit)
+        try:
             on_started()
             answer = await self._api.send(method, path, headers, body)
             if isinstance(answer, NoAnswer) or answer.http_status != HTTPStatus.OK:
                 self.pace.doubt()
+        finally:
+            self.pace.leave(held)
         if isinstance(answer, StaleConnection):
             with suppress(WithheldError):
-                async with self.pace.request(trial=trial):
-                    self.pace.failed(answer.reason)
-                    return await self._api.send(method, path, headers, body)
+                return await self._send_again(method, path, headers, body, answer, trial=trial)
         return answer
+
+    async def _send_again(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Mapping[str, str] | None,
+        failed: StaleConnection,
+        *,
+        trial: bool,
+    ) -> Answer | NoAnswer:
+        held = await self.pace.enter(trial=trial)
+        try:
+            self.pace.failed(failed.reason)
+            return await self._api.send(method, path, headers, body)
+        finally:
+            self.pace.leave(held)
 
 
 def _segment(connection_id: str) -> str:

@@ -11,8 +11,8 @@ half of all slots, so that those that hang cannot hold up those that answer.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -29,6 +29,20 @@ WINDOW: Final = 60.0
 """Seconds of the rolling window."""
 
 
+class Slot(asyncio.Semaphore):
+    """A semaphore that can be asked without waiting."""
+
+    def take_at_once(self) -> bool:
+        """Acquire it where nobody has to be waited for; else False."""
+        if self.locked():
+            return False
+        self._value -= 1  # as `acquire` does then
+        return True
+
+
+Held = tuple[Slot, ...]
+
+
 class Slots:
     """The whole process's requests in flight; the doubtful ones, together, get half."""
 
@@ -37,24 +51,35 @@ class Slots:
 
     def resize(self, total: int) -> None:
         """From now on so many; who holds a slot, or waits for one, does so among the former ones."""
-        self._all = asyncio.Semaphore(total)
-        self._doubtful = asyncio.Semaphore(max(total // 2, 1))
+        self._all = Slot(total)
+        self._doubtful = Slot(max(total // 2, 1))
 
-    async def take(self, doubtful: Callable[[], bool]) -> tuple[asyncio.Semaphore, ...]:
+    def take_at_once(self, *, doubtful: bool) -> Held | None:
+        """A slot, where one is free and nobody waits for it; what to release after use."""
+        if not self._all.take_at_once():
+            return None
+        if not doubtful:
+            return (self._all,)
+        if self._doubtful.take_at_once():
+            return self._all, self._doubtful
+        self._all.release()
+        return None
+
+    async def take(self, doubtful: Callable[[], bool]) -> Held:
         """Wait for a slot; what to release after use. `doubtful` may change meanwhile, and is asked again."""
         if not doubtful():
             await self._all.acquire()
             if not doubtful():
                 return (self._all,)
             self._all.release()
-        among_doubtful = self._doubtful, self._all
-        await among_doubtful[0].acquire()
+        all_, among_doubtful = self._all, self._doubtful
+        await among_doubtful.acquire()
         try:
-            await among_doubtful[1].acquire()
+            await all_.acquire()
         except BaseException:
-            among_doubtful[0].release()
+            among_doubtful.release()
             raise
-        return among_doubtful
+        return all_, among_doubtful
 
 
 class Budget:
@@ -103,43 +128,63 @@ class Pace:
         self._slots = slots
         self._clock = clock
         self._jitter = jitter
-        self._site_slots = asyncio.Semaphore(SITE_SLOTS)
+        self._site_slots = Slot(SITE_SLOTS)
+        self._queue = 0  # requests that wait for their turn
         self._gate = asyncio.Lock()
         self._changed = asyncio.Event()
         self._doubtful = False
 
-    @asynccontextmanager
-    async def request(
-        self, *, trial: bool = False, fit: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[None]:
-        """Wait for leave to send one request, and hold it while the request lasts.
+    async def enter(self, *, trial: bool = False, fit: Callable[[], bool] = lambda: True) -> Held:
+        """Wait for leave to send one request; it is held, and to be given back to `leave`, while that lasts.
 
         Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait,
         OutdatedError where the request is not `fit` any more when its turn comes.
         """
-        held = await self._wait_for_turn(trial=trial, fit=fit)
-        try:
-            yield
-        finally:
-            self.budget.ended(self._clock.monotonic())
-            _release(held)
-
-    async def _wait_for_turn(self, *, trial: bool, fit: Callable[[], bool]) -> tuple[asyncio.Semaphore, ...]:
-        """The slots that the request holds, which counts as started."""
         self.check(trial=trial)
-        await self._site_slots.acquire()
-        held: tuple[asyncio.Semaphore, ...] = (self._site_slots,)
+        held = self._take_at_once()
+        if held is None:
+            held = await self._wait_for_turn(trial=trial, fit=fit)
+        elif not fit():
+            _release(held)
+            raise OutdatedError(self.site.name)
+        self.budget.started()
+        self.requests += 1
+        return held
+
+    def leave(self, held: Held) -> None:
+        """The request has ended, however."""
+        self.budget.ended(self._clock.monotonic())
+        _release(held)
+
+    def _take_at_once(self) -> Held | None:
+        """The slots of a request, where nothing stands in its way and nobody waits before it."""
+        if self._queue or self.budget.free(self._clock.monotonic()) <= 0:
+            return None
+        if not self._site_slots.take_at_once():
+            return None
+        slots = self._slots.take_at_once(doubtful=self._doubtful)
+        if slots is None:
+            self._site_slots.release()
+            return None
+        return (self._site_slots, *slots)
+
+    async def _wait_for_turn(self, *, trial: bool, fit: Callable[[], bool]) -> Held:
+        """In order, one at a time: for the budget, then for the slots."""
+        held: Held = ()
+        self._queue += 1
         try:
+            await self._site_slots.acquire()
+            held = (self._site_slots,)
             async with self._gate:
                 await self._wait_for_budget(trial=trial)
                 held += await self._slots.take(self._is_doubtful)
                 self.check(trial=trial)
                 self._check_fit(fit)
-                self.budget.started()
         except BaseException:
             _release(held)
             raise
-        self.requests += 1
+        finally:
+            self._queue -= 1
         return held
 
     def _check_fit(self, fit: Callable[[], bool]) -> None:
@@ -227,6 +272,6 @@ class Pace:
             self._throttled += self._clock.monotonic() - began
 
 
-def _release(held: tuple[asyncio.Semaphore, ...]) -> None:
-    for each in reversed(held):
+def _release(held: Held) -> None:
+    for each in held:
         each.release()

@@ -32,6 +32,16 @@ def seconds() -> float:
     return asyncio.get_running_loop().time()
 
 
+@asynccontextmanager
+async def request(pace: Pace, *, trial: bool = False) -> AsyncIterator[None]:
+    """While one request lasts."""
+    held = await pace.enter(trial=trial)
+    try:
+        yield
+    finally:
+        pace.leave(held)
+
+
 def make_pace(requests_per_minute: int, slots: Slots | None = None, name: str = "downtown") -> Pace:
     clock = Clock(wall_seconds=lambda: 0.0, monotonic=asyncio.get_running_loop().time)
     site = Site(name=name, interval=timedelta(minutes=1))
@@ -59,7 +69,7 @@ class Client:
 
     async def _run(self) -> None:
         try:
-            async with self._pace.request(trial=self._trial):
+            async with request(self._pace, trial=self._trial):
                 self.started = seconds()
                 await self.release.wait()
         except WithheldError:
@@ -110,7 +120,7 @@ async def let_all_go(pace: Pace, traffic: list[tuple[float, float]]) -> list[flo
     began = seconds()
 
     async def one(place: int, duration: float) -> None:
-        async with pace.request():
+        async with request(pace):
             starts[place] = seconds() - began
             await asyncio.sleep(duration)
 
@@ -432,7 +442,7 @@ async def test_nothing_is_lost_over_long_scripts_of_polls_and_cancellations(
     bag = TaskBag(errors.append)
 
     async def poll(duration: float) -> None:
-        async with pace.request():
+        async with request(pace):
             await asyncio.sleep(duration)
 
     for gap, duration, patience, cancelled in script:
@@ -455,14 +465,14 @@ async def test_time_spent_waiting_counts_even_where_the_waiter_is_cancelled() ->
 async def test_a_site_of_the_same_credential_goes_on_with_the_minute_and_the_wait() -> None:
     former, pace = make_pace(5), make_pace(3, name="renamed")
     for _ in range(2):
-        async with former.request():
+        async with request(former):
             pass
     settle(former, told_to_wait(30))
     pace.inherit(former)
     assert pace.spare(0)
     assert not pace.spare(1)
     with pytest.raises(WithheldError):
-        async with pace.request():
+        async with request(pace):
             pass
 
 
