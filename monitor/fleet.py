@@ -6,9 +6,9 @@ its phase and a poll under way.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -17,11 +17,11 @@ from monitor.config import Settings, SiteSettings
 from monitor.core.model import Connection
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
-from monitor.metrics.snapshot import Snapshot
+from monitor.metrics.snapshot import Known, Snapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.schedule import Schedule
-from monitor.sweep import Sweep
+from monitor.sweep import Sweep, Watched
 from monitor.tasks import TaskBag
 from monitor.wix.client import Api
 from monitor.wix.pace import Pace, Slots
@@ -34,6 +34,11 @@ _LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
 def checkpoint_for(settings: Settings) -> timedelta:
     """How often what polls merely confirmed is written."""
     return min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
+
+
+class _Watched(NamedTuple):
+    all: Sequence[Watched]
+    connections: Sequence[Connection]
 
 
 class Fleet:
@@ -66,6 +71,7 @@ class Fleet:
         self._tasks = TaskBag(on_task_error)
         self._slots = Slots(settings.api.max_in_flight)
         self._retiring: set[Sweep] = set()
+        self._listed: _Watched | None = None
         self._left: dict[Hashable, Pace] = {}  # of sites that went, by the quota that they used
         self._sweeps = {site.name: self._sweep(site) for site in settings.sites}
 
@@ -96,6 +102,7 @@ class Fleet:
             for sweep in self._sweeps.values():
                 sweep.try_anew()
         told, self.settings = self.settings, settings
+        self._listed = None
         self._ledger.checkpoint_every = checkpoint_for(settings)
         self._tell_stretched(told)
 
@@ -116,17 +123,20 @@ class Fleet:
         for name, sweep in self._sweeps.items():
             end = until[name]
             sites.append(sweep.snapshot(maintenance=end is not None and wall < end))
-        watched = (each for sweep in self._sweeps.values() for each in sweep.watched)
-        return Snapshot(
-            now=now,
-            correction=wall - now,
-            connections=[(each.connection, each.state) for each in watched],
-            sites=sites,
-        )
+        watched = self._watched()
+        known = Known(watched.connections, [each.state for each in watched.all])
+        return Snapshot(now=now, correction=wall - now, connections=known, sites=sites)
+
+    def _watched(self) -> _Watched:
+        """Everything under watch; listed once until the next change, as there may be very much."""
+        if self._listed is None:
+            all_ = [each for sweep in self._sweeps.values() for each in sweep.watched]
+            self._listed = _Watched(all_, [each.connection for each in all_])
+        return self._listed
 
     async def tally(self) -> str:
         """All in a line, for `systemctl status`; counted a few at a time, as there may be very many."""
-        watched = [each for sweep in self._sweeps.values() for each in sweep.watched]
+        watched = self._watched().all
         unseen = bad = stale = 0
         for start in range(0, len(watched), _AT_A_TIME):
             now = self._clock.now()

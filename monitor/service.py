@@ -46,6 +46,9 @@ CLOSE_SECONDS: Final = 2.0
 
 Announce = Callable[[list[str]], None]
 
+_CYCLES: Final = (5_000, 100, 20)
+"""How much must be new before cycles are looked for: each look is a stall, and few things here are in one."""
+
 _HEARTBEAT: Final = timedelta(seconds=1)
 _PURGE_EVERY: Final = timedelta(hours=1)
 _STATUS_EVERY: Final = 5  # heartbeats
@@ -133,6 +136,7 @@ class Service:
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
         gc.freeze()  # what the start has made stays, and need not be walked through for cycles ever again
+        gc.set_threshold(*_CYCLES)
         gc.enable()
         self._not_ready = None
         self._notifier.ready(await self._status())

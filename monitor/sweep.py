@@ -1,8 +1,8 @@
 """One site's sweep: every connection polled once an interval, in phase, never twice at a time.
 
-A tick takes what comes due before the one after next and arms a timer for each, so that a poll starts at its
-own instant however coarse the ticks are, and a late tick delays nothing. All times here are monotonic
-seconds, but for `now`, which is read once a poll from the steady clock.
+A tick lets the timer run on until the one after next: it goes from one due instant to the following, so that
+a poll starts at its own however coarse the ticks are, and a late tick delays nothing. All times here are
+monotonic seconds, but for `now`, which is read once a poll from the steady clock.
 """
 
 import asyncio
@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from enum import Enum
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from monitor.clock import Clock
 from monitor.core.effects import SecretReplaced
@@ -56,7 +58,7 @@ class Watched:
         self.task: asyncio.Task[None] | None = None
 
 
-class _Due(NamedTuple):
+class _Due(msgspec.Struct, frozen=True, order=True, gc=False):
     at: float
     order: int
     watched: Watched
@@ -90,7 +92,8 @@ class Sweep:
         self._order = count()
         self._agenda: list[_Due] = []
         self._horizon = -math.inf
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = math.inf
         self._trial_timer: asyncio.TimerHandle | None = None
         self._trying = False
         self._trial_crashed_at: datetime | None = None
@@ -172,15 +175,15 @@ class Sweep:
                 watched.plan = next(self._order)
                 latest = now + wait if watched.due is None else max(watched.due + longest, now)
                 self._push(min(now + wait, latest), watched, then=now + wait if latest < now + wait else None)
+        self._arm()
 
     def tick(self) -> None:
-        """Arm what comes due soon."""
+        """Let what comes due soon fall due."""
         if self._stopped:
             return
         self._look_at_the_secret()
         self._horizon = self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds()
-        while self._agenda and self._agenda[0].at <= self._horizon:
-            self._arm(heapq.heappop(self._agenda))
+        self._arm()
 
     def snapshot(self, *, maintenance: bool) -> SiteSnapshot:
         """The site as `/metrics` shows it."""
@@ -203,8 +206,8 @@ class Sweep:
     async def drain(self, limit: float) -> int:
         """Start nothing more, let answers under way arrive; how many were cut off after `limit` seconds."""
         self._stopped = True
-        for timer in self._timers:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._trial_timer is not None:
             self._trial_timer.cancel()
         for watched in self.watched:
@@ -219,21 +222,26 @@ class Sweep:
             self._plan_trial()
 
     def _push(self, at: float, watched: Watched, *, extra: bool = False, then: float | None = None) -> None:
-        due = _Due(at, next(self._order), watched, watched.plan, extra, then)
-        if at <= self._horizon:
-            self._arm(due)
-        else:
-            heapq.heappush(self._agenda, due)
+        heapq.heappush(self._agenda, _Due(at, next(self._order), watched, watched.plan, extra, then))
 
-    def _arm(self, due: _Due) -> None:
-        loop = asyncio.get_running_loop()
+    def _arm(self) -> None:
+        """Set the timer for what comes due next, if that lies before the horizon."""
+        at = self._agenda[0].at if self._agenda else math.inf
+        if at > self._horizon or at >= self._armed_for or self._stopped:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = max(at - self._clock.monotonic(), 0.0)
+        self._timer, self._armed_for = asyncio.get_running_loop().call_later(wait, self._fire), at
 
-        def fire() -> None:
-            self._timers.discard(timer)
-            self._fall_due(due)
-
-        timer = loop.call_later(max(due.at - self._clock.monotonic(), 0.0), fire)
-        self._timers.add(timer)
+    def _fire(self) -> None:
+        until = max(self._clock.monotonic(), self._armed_for)  # a timer may be a little early
+        self._timer, self._armed_for = None, math.inf
+        try:
+            while self._agenda and self._agenda[0].at <= until:
+                self._fall_due(heapq.heappop(self._agenda))
+        finally:
+            self._arm()
 
     def _fall_due(self, due: _Due) -> None:
         if due.extra:
@@ -331,6 +339,7 @@ class Sweep:
         if watched.state.is_unsettled(policy, now):
             watched.extra_at = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
             self._push(watched.extra_at, watched, extra=True)
+            self._arm()
 
     def _plan_trial(self) -> None:
         """While the site is down, one poll per back-off, by another connection each time."""

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import overload
+
+import msgspec
 
 from monitor.core.model import Connection, ConnectionState, FailureReason
 
 
-@dataclass(frozen=True, slots=True)
-class SiteSnapshot:
+class SiteSnapshot(msgspec.Struct, frozen=True, gc=False):
     """One site at the moment of a snapshot; `up` is None before its first answer."""
 
     name: str
@@ -22,6 +24,30 @@ class SiteSnapshot:
     breaker_open: bool
     maintenance: bool
     connections: int
+
+
+class Known(Sequence[tuple[Connection, ConnectionState]]):
+    """Connections, each with what is known of it: pairs that are made when they are asked for."""
+
+    def __init__(self, connections: Sequence[Connection], states: Sequence[ConnectionState]) -> None:
+        self._connections = connections
+        self._states = states
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[Connection, ConnectionState]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[tuple[Connection, ConnectionState]]: ...
+
+    def __getitem__(
+        self, at: int | slice
+    ) -> tuple[Connection, ConnectionState] | list[tuple[Connection, ConnectionState]]:
+        if isinstance(at, slice):
+            return list(zip(self._connections[at], self._states[at], strict=True))
+        return self._connections[at], self._states[at]
 
 
 @dataclass(frozen=True, slots=True)
