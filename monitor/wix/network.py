@@ -36,11 +36,12 @@ _ALWAYS: Final = {
     "User-Agent": f"wix-calendar-monitor/{__version__}",
 }
 _INTERIM: Final = frozenset({100, *range(102, 200)})  # 101 is an end
-_CUT_OFF: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+_CUT_OFF: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.EofStream)
 _NO_WAY_THROUGH: Final = (
     OSError,
     UnicodeError,  # a host that can be no name
     aiohttp.ClientConnectionError,
+    aiohttp.EofStream,
     aiohttp.ClientPayloadError,
     aiohttp.ClientHttpProxyError,
 )
@@ -93,7 +94,7 @@ class Ways:
                     raise
                 connection.release()  # which closes it where its answer was not read to the end
                 return answer
-        except (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError) as error:
+        except (aiohttp.ClientError, aiohttp.EofStream, HttpProcessingError, OSError, UnicodeError) as error:
             told = explain(error)
             if heard.was_kept and heard.status is None and isinstance(error, _CUT_OFF):
                 return StaleConnection(*told)
@@ -104,6 +105,8 @@ class Ways:
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
         heard.was_kept = protocol in self._kept
+        if heard.was_kept and protocol.should_close:  # something came unasked: it must not pass for an answer
+            raise aiohttp.ServerDisconnectedError
         if not heard.was_kept:
             self._kept.add(protocol)
             protocol.set_response_params(auto_decompress=False, read_until_eof=True)

@@ -208,6 +208,22 @@ async def test_a_kept_connection_closed_under_a_token_request_costs_no_poll_eith
         assert party.client.pace.requests == len(server.heard)
 
 
+async def test_what_comes_unasked_over_a_kept_connection_passes_for_no_answer(
+    open_party: OpenParty, tmp_path: Path
+) -> None:
+    """Proxies send a 408, and sometimes more, to a connection that was idle for long."""
+
+    async def play(talk: Talk) -> None:
+        await good(talk)
+        talk.writer.write(message(200, connection_body("anna", status="ERROR")))
+
+    async with RawServer(play) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        for _ in range(5):
+            observation = await party.client.get_connection("anna", on_started=nothing)
+            assert observation == Observed(Status.SYNCED, calendar_type=CalendarType.GOOGLE)
+
+
 async def test_the_second_request_waits_for_the_budget_like_any_other(
     open_party: OpenParty, tmp_path: Path
 ) -> None:
