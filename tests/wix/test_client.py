@@ -212,16 +212,21 @@ async def test_what_comes_unasked_over_a_kept_connection_passes_for_no_answer(
     open_party: OpenParty, tmp_path: Path
 ) -> None:
     """Proxies send a 408, and sometimes more, to a connection that was idle for long."""
+    talks: list[Talk] = []
 
     async def play(talk: Talk) -> None:
+        talks.append(talk)
         await good(talk)
-        talk.writer.write(message(200, connection_body("anna", status="ERROR")))
 
     async with RawServer(play) as server:
         party = await open_party(api_settings(server.url), key_credential(tmp_path))
-        for _ in range(5):
+        for _ in range(3):
             observation = await party.client.get_connection("anna", on_started=nothing)
             assert observation == Observed(Status.SYNCED, calendar_type=CalendarType.GOOGLE)
+            talks[-1].writer.write(message(200, connection_body("anna", status="ERROR")))
+            for _ in range(20):  # turns of the loop, until it lies there
+                await asyncio.sleep(0)
+        assert server.connections == 3
 
 
 async def test_the_second_request_waits_for_the_budget_like_any_other(
