@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
-from monitor.config import Settings, SiteSettings
+from monitor.config import OAuthCredential, Settings, SiteSettings
 from monitor.core.model import Connection
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
@@ -23,6 +23,8 @@ from monitor.report import Reporter
 from monitor.schedule import Schedule
 from monitor.sweep import Sweep, Watched
 from monitor.tasks import TaskBag
+from monitor.view.facts import Facts, SiteFacts
+from monitor.view.failures import Failures
 from monitor.wix.client import Api
 from monitor.wix.pace import Pace, Slots
 from monitor.wix.site import adapt_site, connect_site
@@ -69,6 +71,7 @@ class Fleet:
         self._redactor = redactor
         self._on_task_error = on_task_error
         self._tasks = TaskBag(on_task_error)
+        self._failures = Failures()
         self._slots = Slots(settings.api.max_in_flight)
         self._retiring: set[Sweep] = set()
         self._listed: _Watched | None = None
@@ -134,6 +137,17 @@ class Fleet:
             self._listed = _Watched(all_, [each.connection for each in all_])
         return self._listed
 
+    def facts(self) -> Facts:
+        """What runs, for the page and the API; no connection is looked at here, as there may be very many."""
+        now = self._clock.now()
+        return Facts(
+            now=now,
+            monotonic=self._clock.monotonic(),
+            correction=self._clock.wall(now) - now,
+            sites={site.name: _facts_of(site, self._sweeps[site.name]) for site in self.settings.sites},
+            failures=self._failures,
+        )
+
     async def tally(self) -> str:
         """All in a line, for `systemctl status`; counted a few at a time, as there may be very many."""
         watched = self._watched().all
@@ -177,6 +191,7 @@ class Fleet:
             self._clock,
             on_crash=self._poll_crashed,
             on_task_error=self._on_task_error,
+            failures=self._failures,
         )
 
     def _begin(self, name: str) -> None:
@@ -210,6 +225,26 @@ class Fleet:
 
     def _poll_crashed(self, connection: Connection, error: Exception) -> None:
         self._log.error("poll_crashed", site=connection.site, connection=connection.name, exc_info=error)
+
+
+def _facts_of(site: SiteSettings, sweep: Sweep) -> SiteFacts:
+    pace = sweep.pace
+    return SiteFacts(
+        name=site.name,
+        state=pace.state,
+        watched=sweep.watched,
+        interval=site.interval,
+        interval_in_force=site.interval_in_force,
+        requests_per_minute=pace.requests_per_minute,
+        used=pace.used,
+        requests=pace.requests,
+        failures=dict(pace.failures),
+        polls_waiting=sweep.polls_waiting,
+        throttled_seconds=pace.throttled_seconds,
+        lag_seconds=sweep.lag_seconds,
+        credential="oauth" if isinstance(site.credential, OAuthCredential) else "api_key",
+        maintenance_until=site.maintenance_until,
+    )
 
 
 def _job(site: str) -> str:

@@ -20,7 +20,7 @@ import msgspec
 from monitor.clock import Clock
 from monitor.core.effects import SecretReplaced
 from monitor.core.machine import advance
-from monitor.core.model import Connection, ConnectionState
+from monitor.core.model import Connection, ConnectionState, PollFailed
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
 from monitor.errors import WithheldError
 from monitor.ledger import Ledger
@@ -28,6 +28,7 @@ from monitor.metrics.snapshot import SiteSnapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.tasks import TaskBag
+from monitor.view.failures import Failures
 from monitor.wix.client import WixClient
 from monitor.wix.pace import WINDOW
 
@@ -46,7 +47,7 @@ class _Stage(Enum):
 class Watched:
     """One connection under watch: who it is, what we know, and whether it is being polled."""
 
-    __slots__ = ("connection", "due", "extra_at", "plan", "stage", "state", "task")
+    __slots__ = ("connection", "due", "extra_at", "next_at", "plan", "stage", "state", "task")
 
     def __init__(self, connection: Connection, state: ConnectionState) -> None:
         self.connection = connection
@@ -55,6 +56,7 @@ class Watched:
         self.due: float | None = None  # when the poll that was begun last was due
         self.plan: int | None = None  # which of its plans for regular polls holds; None: it is let go
         self.extra_at: float | None = None  # of the extra poll that is planned, if one is
+        self.next_at: float | None = None  # when the next regular poll is due
         self.task: asyncio.Task[None] | None = None
 
 
@@ -78,8 +80,10 @@ class Sweep:
         reporter: Reporter,
         telemetry: Telemetry,
         clock: Clock,
+        *,
         on_crash: Callable[[Connection, Exception], None],
         on_task_error: Callable[[BaseException], None],
+        failures: Failures,
     ) -> None:
         self.pace = client.pace
         self.client = client
@@ -88,6 +92,7 @@ class Sweep:
         self._telemetry = telemetry
         self._clock = clock
         self._on_crash = on_crash
+        self._failures = failures
         self._tasks = TaskBag(on_task_error)
         self._order = count()
         self._agenda: list[_Due] = []
@@ -101,6 +106,7 @@ class Sweep:
         self._extras: deque[float] = deque()  # when those of the last window were begun
         self._stopped = False
         self._waiting = 0  # polls
+        self.lag_seconds: float | None = None  # of the poll that was started last
         self._interval = self.pace.site.interval.total_seconds()
         self._leaving: dict[str, Watched] = {}  # let go, and a poll of theirs has not ended yet
         self.watched = [self._watch(each) for each in connections]
@@ -203,6 +209,11 @@ class Sweep:
             connections=len(self.watched),
         )
 
+    @property
+    def polls_waiting(self) -> int:
+        """How many are due and held back by the pace."""
+        return self._waiting
+
     async def drain(self, limit: float) -> int:
         """Start nothing more, let answers under way arrive; how many were cut off after `limit` seconds."""
         self._stopped = True
@@ -222,6 +233,8 @@ class Sweep:
             self._plan_trial()
 
     def _push(self, at: float, watched: Watched, *, extra: bool = False, then: float | None = None) -> None:
+        if not extra:
+            watched.next_at = at
         heapq.heappush(self._agenda, _Due(at, next(self._order), watched, watched.plan, extra, then))
 
     def _arm(self) -> None:
@@ -318,11 +331,14 @@ class Sweep:
     async def _poll(self, watched: Watched, *, trial: bool) -> None:
         def started() -> None:
             self._enter(watched, _Stage.ASKING)
-            self._telemetry.poll_lagged(max(self._clock.monotonic() - (watched.due or 0.0), 0.0))
+            self.lag_seconds = max(self._clock.monotonic() - (watched.due or 0.0), 0.0)
+            self._telemetry.poll_lagged(self.lag_seconds)
 
         observation = await self.client.get_connection(watched.connection.id, on_started=started, trial=trial)
         now = self._clock.now()
         self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
+        if isinstance(observation, PollFailed):
+            self._failures.note(self.pace.site.name, watched.connection.id, observation, now)
         if watched.plan is None:
             return
         up = self.pace.state.outage is None

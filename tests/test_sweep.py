@@ -35,6 +35,7 @@ from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.sweep import Sweep
+from monitor.view.failures import Failures
 from monitor.wix.client import Api, WixClient
 from monitor.wix.pace import Pace, Slots
 from tests.stage import ENVELOPE, Books, recorder
@@ -207,6 +208,7 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
             clock,
             on_crash=lambda connection, error: crashes.append((connection.id, error)),
             on_task_error=errors.append,
+            failures=Failures(),
         )
         sweep.start()
         return Stage(sweep, api, ledger, telemetry, clock, epoch, lines, crashes, errors)

@@ -248,6 +248,11 @@ class Pace:
         return self.budget.free(self._clock.monotonic()) > reserve
 
     @property
+    def used(self) -> int:
+        """Requests of the last minute, those in flight too, as the budget counts them."""
+        return self.requests_per_minute - self.budget.free(self._clock.monotonic())
+
+    @property
     def throttled_seconds(self) -> float:
         """Seconds in which the budget or a Retry-After held the site back, up to now."""
         until, now = self.state.wait_until, self._clock.now()

@@ -25,6 +25,7 @@ from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.sweep import Sweep
 from monitor.tasks import TaskBag
+from monitor.view.failures import Failures
 from monitor.wix.client import WixClient
 from monitor.wix.pace import Pace, Slots
 from tests.stage import Books, recorder
@@ -166,6 +167,7 @@ class _Theatre:
             self._clock,
             on_crash=lambda _, error: self._judge.crashed(index, error),
             on_task_error=lambda error: self._judge.crashed(index, error),
+            failures=Failures(),
         )
         sweep.start()
         self._judge.watch(sweep, self._wall(), api.secret(0.0))

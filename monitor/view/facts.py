@@ -1,0 +1,68 @@
+"""What the running daemon hands over to be looked at: its own live state, taken without a copy.
+
+Of 100,000 connections nothing is made here; who looks at them does it piece by piece.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from monitor.core.model import Connection, ConnectionState, FailureReason
+from monitor.core.site import SiteState
+from monitor.view.failures import Failures
+
+
+class Watching(Protocol):
+    """One connection under watch; `next_at` and `extra_at` are when it is due, in monotonic seconds."""
+
+    @property
+    def connection(self) -> Connection:
+        """Which one."""
+
+    @property
+    def state(self) -> ConnectionState:
+        """What is known of it."""
+
+    @property
+    def next_at(self) -> float | None:
+        """When its next regular poll is due."""
+
+    @property
+    def extra_at(self) -> float | None:
+        """When an extra one is, if it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFacts:
+    """One site as it runs: `lag_seconds` is how late its last poll was started, `used` of the budget."""
+
+    name: str
+    state: SiteState
+    watched: Sequence[Watching]
+    interval: timedelta
+    interval_in_force: timedelta
+    requests_per_minute: int
+    used: int
+    requests: int
+    failures: Mapping[FailureReason, int]
+    polls_waiting: int
+    throttled_seconds: float
+    lag_seconds: float | None
+    credential: str
+    maintenance_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is watched, at `now` of the steady clock and `monotonic`; `correction` makes it wall time."""
+
+    now: datetime
+    monotonic: float
+    correction: timedelta
+    sites: Mapping[str, SiteFacts]
+    failures: Failures
+
+    def wall(self, moment: datetime) -> datetime:
+        """What the machine's clock calls a steady moment."""
+        return moment + self.correction
