@@ -35,7 +35,8 @@ from monitor.schedule import Schedule
 from monitor.store import Opened, open_store
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
-from monitor.web.server import Page, ReloadAnswer, Server, WebOptions
+from monitor.view.facts import Facts
+from monitor.web.server import Known, Page, ReloadAnswer, Server, WebOptions
 from monitor.wix.client import Api
 
 DRAIN_SECONDS: Final = 6.0
@@ -88,6 +89,7 @@ class Service:
             self._page,
             lambda: self._not_ready,
             self._reload_on_request if web.enable_lifecycle else None,
+            known=Known(self._facts, loaded.settings.store.path, str(loaded.file)),
             config=web.config,
             config_changed=self._web_config_changed,
             on_error=self._task_failed,
@@ -238,6 +240,9 @@ class Service:
     def _pieces(self, dialect: Dialect) -> Iterator[Piece]:
         """The page as of when its first piece is asked for."""
         yield from pieces(self._fleet.snapshot(), self._telemetry, dialect, self._renderer)
+
+    def _facts(self) -> Facts:
+        return self._fleet.facts()
 
     def _wall(self) -> float:
         return self._clock.wall(self._clock.now()).timestamp()

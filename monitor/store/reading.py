@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from monitor.store.rows import micros, moment
 from monitor.store.schema import VERSION
 
 _BUSY_SECONDS: Final = 5.0
+_STEPS: Final = 10_000  # of SQLite's machine between two looks at the time
 _EARLIEST: Final = -(2**63)
 _LATEST: Final = 2**63 - 1
 
@@ -120,6 +122,25 @@ _BEGUN_WITH: Final = """
 _HELD: Final = f"{_CHAPTERS} AND (it.observed_at >= :since OR it.n IN ({_BEGUN_WITH})) {_NEWEST_FIRST}"
 
 
+_CHANGES: Final = """
+    SELECT it.*, connection.kept_at,
+        (SELECT observed_at FROM transition AS next
+            WHERE next.site = it.site AND next.connection_id = it.connection_id AND next.n > it.n
+            ORDER BY n LIMIT 1) AS until,
+        (SELECT healthy FROM transition AS last
+            WHERE last.site = it.site AND last.connection_id = it.connection_id AND last.n < it.n
+            ORDER BY n DESC LIMIT 1) AS was_healthy
+    FROM transition AS it
+    LEFT JOIN connection ON connection.site = it.site AND connection.id = it.connection_id
+"""
+_BORE_THE_NAME: Final = """it.connection_id IN (
+    SELECT connection_id FROM transition WHERE site = :site AND connection = :connection
+    UNION SELECT id FROM connection WHERE site = :site AND name = :connection)"""
+
+Instant = tuple[int, int]
+"""Where a change stands among all others: its time in microseconds, and its number."""
+
+
 class Reader:
     """An open store, for reading."""
 
@@ -137,6 +158,31 @@ class Reader:
     def held(self, wanted: Wanted) -> Iterator[Chapter]:
         """What held at some time of that wanted, newest first: what began in it, and what it began with."""
         return (_chapter(row) for row in self._db.execute(_HELD, _parameters(wanted)))
+
+    def changes(
+        self, wanted: Wanted, limit: int, before: Instant | None = None
+    ) -> list[tuple[Instant, Chapter]]:
+        """A page of what was seen in the time wanted, newest first, each with its place.
+
+        `before` is the place of the last one of the page before. Unlike `seen` it asks for what is wanted
+        only, so that an index serves.
+        """
+        conditions = [
+            ("it.site = :site", wanted.site),
+            ("it.connection_id = :connection_id", wanted.connection_id),
+            (_BORE_THE_NAME, wanted.connection),
+            ("it.to_status = :status", wanted.status),
+            ("it.observed_at >= :since", wanted.since),
+            ("it.observed_at < :until", wanted.until),
+            ("(it.observed_at, it.n) < (:at, :n)", before),
+        ]
+        where = " AND ".join(text for text, given in conditions if given is not None) or "1"
+        at, n = before or (None, None)
+        rows = self._db.execute(
+            f"{_CHANGES} WHERE {where} {_NEWEST_FIRST} LIMIT :limit",
+            {**_parameters(wanted), "at": at, "n": n, "limit": limit},
+        )
+        return [((row["observed_at"], row["n"]), _chapter(row)) for row in rows]
 
     def back_up(self, destination: Path) -> None:
         """Copy the store as it is now, whoever writes it meanwhile; there is a whole copy in the end or none.
@@ -163,13 +209,16 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
-    """Open a store for reading, whether a daemon writes it or not.
+def reading(path: Path, seconds: float | None = None) -> Iterator[Reader]:
+    """Open a store for reading, whether a daemon writes it or not; for some seconds, where that is said.
 
-    Raises StoreUnreadableError: no file, no permission, no store, or one of another version.
+    Raises StoreUnreadableError: no file, no permission, no store, one of another version, or out of time.
     """
     try:
         with closing(_open(path)) as db:
+            if seconds is not None:
+                ends = time.monotonic() + seconds
+                db.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
             yield Reader(db)
     except (sqlite3.Error, OSError) as error:
         mend = "is it the daemon's store? Read it as a user who may, such as the daemon's own"

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -17,14 +18,19 @@ from monitor.errors import CannotStartError
 from monitor.metrics.pieces import Piece, gzipped, gzipped_size, plain, plain_size
 from monitor.systemd import handed_over
 from monitor.tasks import TaskBag
+from monitor.view.facts import Facts
+from monitor.web.answers import wants_gzip
+from monitor.web.api import Api, problems
 from monitor.web.connections import Connection, Gate, Limits, Readers
 from monitor.web.landing import LANDING
 from monitor.web.listening import Address, listen, url_of
+from monitor.web.outlook import Outlook, nothing
 from monitor.web.pages import Page, Pages
 from monitor.web.passwords import Credentials, Passwords, Verdict
+from monitor.web.past import Past
 from monitor.web.protection import Protection, Told, WebConfig
 
-__all__ = ["Address", "Page", "ReloadAnswer", "Server", "WebOptions"]
+__all__ = ["Address", "Known", "Page", "ReloadAnswer", "Server", "WebOptions"]
 
 _REQUEST_LIMIT: Final = 64 * 1024
 _LINE_LIMIT: Final = 8 * 1024  # bytes of a request's first line, and of a header
@@ -46,6 +52,15 @@ Reload = Callable[[], Awaitable[ReloadAnswer]]
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What there is to be looked at: what runs, the store that it is kept in, where it is configured."""
+
+    facts: Callable[[], Facts] = nothing
+    store: Path | None = None
+    config_file: str = "monitor.yml"
+
+
+@dataclass(frozen=True, slots=True)
 class WebOptions:
     """How the daemon serves, as the flags `--web.…` say it."""
 
@@ -63,8 +78,9 @@ class Server:
     """Serves the daemon's endpoints until it is stopped.
 
     `metrics` gives the page for an Accept header; `not_ready` says why we are not ready, or None. `reload`
-    is what `POST /-/reload` does; without it there is no such route. `config_changed` is told of each change
-    of the web configuration's files, `on_error` of what ends the accepting of connections.
+    is what `POST /-/reload` does; without it there is no such route. `known` is what the page and the API
+    show. `config_changed` is told of each change of the web configuration's files, `on_error` of what ends
+    the accepting of connections.
     """
 
     def __init__(
@@ -73,6 +89,7 @@ class Server:
         not_ready: Callable[[], str | None],
         reload: Reload | None = None,
         *,
+        known: Known = Known(),
         config: WebConfig | None = None,
         config_changed: Told = lambda _: None,
         on_error: Callable[[BaseException], None] = _log_error,
@@ -86,6 +103,9 @@ class Server:
         self._on_error = on_error
         self._limits = limits
         self._pages = Pages()
+        self._past = Past(known.store)
+        outlook = Outlook(known.facts)
+        self._api = Api(outlook, self._past, known.config_file)
         self._passwords = Passwords()
         self._readers = Readers(limits.pages_bytes)
         self._tasks = TaskBag(on_error)
@@ -131,6 +151,7 @@ class Server:
             await self._runner.cleanup()
             await self._gate.clear()
         self._passwords.close()
+        self._past.close()
         if self._config is not None:
             self._config.close()
 
@@ -140,12 +161,13 @@ class Server:
 
     def _application(self) -> web.Application:
         app = web.Application(
-            client_max_size=_REQUEST_LIMIT, middlewares=[self._within_limits, self._protected]
+            client_max_size=_REQUEST_LIMIT, middlewares=[self._within_limits, self._protected, problems]
         )
         app.router.add_get("/", self._landing)
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
+        app.add_routes(self._api.routes())
         if self._reload is not None:
             app.router.add_post("/-/reload", self._serve_reload)
         app.on_response_prepare.append(self._add_headers)
@@ -218,7 +240,7 @@ class Server:
 
     async def _serve_metrics(self, request: web.Request) -> web.StreamResponse:
         page = self._metrics(request.headers.get("Accept", ""))
-        compressed = _wants_gzip(request)
+        compressed = wants_gzip(request)
         pieces = await self._pages.rendered(page)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         return _PageResponse(pieces, headers, compressed=compressed)
@@ -275,11 +297,3 @@ def _as_json(body: object) -> str:
 def _is_of_interest(record: logging.LogRecord) -> bool:
     """Whether aiohttp's line tells of a defect; what a stranger sends that is no HTTP is none."""
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
-
-
-def _wants_gzip(request: web.Request) -> bool:
-    for offer in request.headers.get("Accept-Encoding", "").split(","):
-        coding, _, weight = offer.strip().partition(";")
-        if coding.strip().lower() == "gzip":
-            return weight.replace(" ", "").lower() not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
-    return False

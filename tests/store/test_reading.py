@@ -399,3 +399,36 @@ def test_a_reader_reads_connections_never_seen(path: Path, store: Store) -> None
     with reading(path) as reader:
         [present] = reader.present()
     assert (present.status, present.last_success_at, present.watched_since) == (None, None, START)
+
+
+# Page by page, as the API asks
+
+
+def test_changes_are_read_page_by_page_newest_first(path: Path, store: Store) -> None:
+    keep(store, STORY)
+    with reading(path) as reader:
+        first = reader.changes(ALL, 3)
+        rest = reader.changes(ALL, 3, before=first[-1][0])
+        assert [chapter for _, chapter in (*first, *rest)] == list(reader.seen(ALL))
+        assert reader.changes(ALL, 3, before=rest[-1][0]) == []
+
+
+def test_changes_are_narrowed_by_all_that_is_wanted(path: Path, store: Store) -> None:
+    keep(store, STORY)
+    for wanted in (
+        Wanted(site="downtown"),
+        Wanted(site="downtown", connection="anna"),
+        Wanted(site="downtown", connection_id="id-1", status="ERROR"),
+        Wanted(since=START + HOUR, until=START + 5 * HOUR),
+        Wanted(site="nowhere"),
+    ):
+        with reading(path) as reader:
+            found = [chapter for _, chapter in reader.changes(wanted, 10)]
+            assert found == list(reader.seen(wanted))
+
+
+def test_a_question_that_takes_too_long_is_given_up(path: Path, store: Store) -> None:
+    keep(store, STORY)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    with pytest.raises(StoreUnreadableError, match="interrupted"), reading(path, seconds=0.05) as reader:
+        reader._db.execute(endless).fetchone()

@@ -1,0 +1,90 @@
+"""What is wrong, in a sentence for each: calendars, sites, or our own sight."""
+
+from typing import Final
+
+import msgspec
+
+from monitor.view.index import Index
+from monitor.view.moves import MOVES, Move, site_move
+
+_NAMED: Final = 3
+"""Sites that a sentence names."""
+
+_MOST: Final = 0.5
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """How one of the three is: `state` is well, bad or unknown."""
+
+    name: str
+    state: str
+    told: str
+    move: Move | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Three scopes, and which of them explains the others: the widest that is not well."""
+
+    calendars: Scope
+    sites: Scope
+    sight: Scope
+
+    @property
+    def scopes(self) -> tuple[Scope, Scope, Scope]:
+        """From the narrowest to the widest."""
+        return self.calendars, self.sites, self.sight
+
+    @property
+    def headline(self) -> Scope:
+        """The one to read first."""
+        return next((each for each in reversed(self.scopes) if each.state != "well"), self.calendars)
+
+
+def judge(index: Index) -> Verdict:
+    """Tell whether it is calendars, sites, or our own blindness."""
+    return Verdict(_calendars(index), _sites(index), _sight(index))
+
+
+def _calendars(index: Index) -> Scope:
+    tally = index.tally
+    if tally.unhealthy:
+        sites = sum(1 for each in index.sites.values() if each.unhealthy)
+        told = f"{_count(tally.unhealthy, 'calendar')} of {tally.connections:,} broken"
+        where = f", at {_count(sites, 'site')}" if len(index.sites) > 1 else ""
+        return Scope("Calendars", "bad", f"{told}{where}")
+    if tally.connections == 0:
+        return Scope("Calendars", "well", "No calendar is watched")
+    if tally.healthy == 0:
+        return Scope(
+            "Calendars", "unknown", "Nothing is known yet" if tally.unseen else "Nothing is known now"
+        )
+    return Scope("Calendars", "well", f"{tally.healthy:,} of {tally.connections:,} well")
+
+
+def _sites(index: Index) -> Scope:
+    down = index.down
+    if down:
+        names = ", ".join(site.name for site in down[:_NAMED]) + (" …" if len(down) > _NAMED else "")
+        told = f"{len(down):,} of {_count(len(index.sites), 'site')} down: {names}"
+        return Scope("Sites", "bad", told, site_move(down[0].state))
+    limited = [site for site in index.facts.sites.values() if site.state.limited_since is not None]
+    if limited:
+        names = ", ".join(site.name for site in limited[:_NAMED])
+        return Scope("Sites", "unknown", f"Told to wait: {names}", MOVES["WixCalendarRateLimited"])
+    return Scope("Sites", "well", f"{_count(len(index.sites), 'site')}, none down")
+
+
+def _sight(index: Index) -> Scope:
+    tally, down = index.tally, index.down
+    if len(down) > 1 and len(down) > _MOST * len(index.sites):
+        return Scope("Our sight", "bad", "Most sites cannot be asked", MOVES["WixUnreachable"])
+    if tally.stale > _MOST * tally.connections:
+        told = f"Blind: {tally.stale:,} of {tally.connections:,} stale"
+        return Scope("Our sight", "bad", told, site_move(down[0].state) if down else None)
+    if tally.stale:
+        return Scope("Our sight", "unknown", f"{_count(tally.stale, 'calendar')} stale: not known now")
+    return Scope("Our sight", "well", "Every answer is fresh")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,104 @@
+"""The look at the whole fleet that all who ask within a moment share, taken while polls go on."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from monitor.view.facts import Facts, SiteFacts, Watching
+from monitor.view.failures import Failures
+from monitor.view.index import Index, Place, Slice, build, page
+from monitor.view.look import ConnectionView, look_at
+from monitor.view.wanted import Wanted, narrowed, runs_of
+
+_FRESH_SECONDS: Final = 1.0
+_TIMES_LONGER: Final = (
+    10  # a look is kept for as long as this many take: looking is a tenth of the work at most
+)
+
+
+def nothing() -> Facts:
+    """A fleet of no site."""
+    start = datetime.fromtimestamp(0, UTC)
+    return Facts(now=start, monotonic=0.0, correction=timedelta(), sites={}, failures=Failures())
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the list, and where the pages before and after it are."""
+
+    index: Index
+    connections: list[ConnectionView]
+    before: int
+    total: int
+    after: Place | None
+    until: Place | None
+
+
+class Outlook:
+    """Looks, and remembers for a moment what it saw."""
+
+    def __init__(self, facts: Callable[[], Facts]) -> None:
+        self._facts = facts
+        self._looking: asyncio.Future[Index] | None = None
+        self._fresh_until = 0.0
+
+    async def index(self) -> Index:
+        """The whole fleet, as it was a moment ago at most."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None or (self._looking.done() and now >= self._fresh_until):
+            self._looking = asyncio.ensure_future(self._look())  # noqa: TID251  held here
+        return await asyncio.shield(self._looking)
+
+    async def page(
+        self, wanted: Wanted, limit: int, *, after: Place | None = None, before: Place | None = None
+    ) -> Page:
+        """A page of those that are wanted, the worst first."""
+        index = await self.index()
+        runs = runs_of(wanted, index)
+        if not wanted.asks_for_all:
+            kept = []
+            for run in runs:
+                kept.append(narrowed(wanted, run))
+                await asyncio.sleep(0)
+            runs = kept
+        found = page(runs, limit, after=after, before=before)
+        return _page(index, found)
+
+    def facts(self) -> Facts:
+        """What runs, now."""
+        return self._facts()
+
+    def find(self, facts: Facts, site: str, name: str) -> tuple[SiteFacts, Watching] | None:
+        """A connection by the names of the configuration."""
+        its = facts.sites.get(site)
+        if its is None:
+            return None
+        return next(((its, each) for each in its.watched if each.connection.name == name), None)
+
+    async def _look(self) -> Index:
+        clock = asyncio.get_running_loop().time
+        index, worked = Index(self._facts()), 0.0
+        pieces = build(index)
+        while True:
+            began = clock()
+            more = next(pieces, index) is None
+            worked += clock() - began
+            if not more:
+                break
+            await asyncio.sleep(0)
+        self._fresh_until = clock() + max(_FRESH_SECONDS, _TIMES_LONGER * worked)
+        return index
+
+
+def _page(index: Index, found: Slice) -> Page:
+    sites = index.facts.sites
+    return Page(
+        index=index,
+        connections=[look_at(each.watching, sites[each.site], index.facts) for each in found.entries],
+        before=found.before,
+        total=found.total,
+        after=None if found.is_last or not found.entries else found.entries[-1].place,
+        until=found.entries[0].place if found.before and found.entries else None,
+    )

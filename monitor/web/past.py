@@ -1,0 +1,41 @@
+"""The past, read from the store beside the daemon that writes it: on a thread, and never for long."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from monitor.errors import StoreUnreadableError
+from monitor.store.reading import Chapter, Instant, Reader, Wanted, reading
+
+_SECONDS: Final = 5.0  # of a question; what takes longer is given up
+
+T = TypeVar("T")
+
+
+class Past:
+    """Reads a store; without a path there is none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "past")
+
+    async def changes(
+        self, wanted: Wanted, limit: int, before: Instant | None = None
+    ) -> list[tuple[Instant, Chapter]]:
+        """A page of what changed, newest first. Raises StoreUnreadableError."""
+        return await self._read(lambda reader: reader.changes(wanted, limit, before))
+
+    def close(self) -> None:
+        """Read no more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, ask: Callable[[Reader], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._on_thread, ask)
+
+    def _on_thread(self, ask: Callable[[Reader], T]) -> T:
+        if self._path is None:
+            raise StoreUnreadableError("there is no store")
+        with reading(self._path, _SECONDS) as reader:
+            return ask(reader)
