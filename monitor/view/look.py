@@ -14,7 +14,10 @@ from monitor.view.moves import Move, move_for, site_move
 
 
 class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one connection; `healthy` is None while nothing is known for now."""
+    """All that is known of one connection; `healthy` is None while nothing is known for now.
+
+    `was_well`: whether the last known status is an expected one.
+    """
 
     site: str
     name: str
@@ -25,6 +28,7 @@ class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
     status: Status | None
     reason: ErrorReason | None
     healthy: bool | None
+    was_well: bool
     stale: bool
     since: datetime | None
     last_success: datetime | None
@@ -39,6 +43,15 @@ class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
     maintenance_until: datetime | None
     transitions: int
     move: Move | None
+
+    @property
+    def kind(self) -> str:
+        """How it is shown: well, bad, unknown, or rest, which is unwell in maintenance."""
+        if self.healthy:
+            return "well"
+        if self.maintenance_until is not None:
+            return "rest"
+        return "unknown" if self.status is None or self.was_well else "bad"
 
     @property
     def failure(self) -> FailedPoll | None:
@@ -84,6 +97,7 @@ def look_at(watching: Watching, site: SiteFacts, facts: Facts) -> ConnectionView
     policy = connection.policy
     stale = state.is_stale(policy, now)
     blind = stale or state.status is None
+    well = state.is_healthy(policy)
 
     def wall(moment: datetime | None) -> datetime | None:
         return None if moment is None else facts.wall(moment)
@@ -97,7 +111,8 @@ def look_at(watching: Watching, site: SiteFacts, facts: Facts) -> ConnectionView
         calendar_type=state.calendar_type,
         status=state.status,
         reason=state.reason,
-        healthy=None if blind else state.is_healthy(policy),
+        healthy=None if blind else well,
+        was_well=well,
         stale=stale,
         since=wall(state.status_since),
         last_success=wall(state.last_success_at),

@@ -23,7 +23,7 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Three scopes, and which of them explains the others: the widest that is not well."""
+    """Three scopes, and which of them explains the others: the widest that is bad, else that is unknown."""
 
     calendars: Scope
     sites: Scope
@@ -37,7 +37,11 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def headline(self) -> Scope:
         """The one to read first."""
-        return next((each for each in reversed(self.scopes) if each.state != "well"), self.calendars)
+        for state in ("bad", "unknown"):
+            for scope in reversed(self.scopes):
+                if scope.state == state:
+                    return scope
+        return self.calendars
 
 
 def judge(index: Index) -> Verdict:

@@ -78,6 +78,13 @@ class Asked:
             raise BadParameterError("limit", f"write a number from 1 to {most}")
         return int(text)
 
+    def number(self, name: str) -> int:
+        """How many to pass over; none unless it is said."""
+        text = self.text(name) or "0"
+        if not (text.isascii() and text.isdigit()):
+            raise BadParameterError(name, "write a number")
+        return int(text[:9])
+
     def moment(self, name: str, now: datetime) -> datetime | None:
         """A moment: an age such as 7d, or RFC 3339."""
         text = self.text(name)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -26,6 +28,20 @@ class Past:
     ) -> list[tuple[Instant, Chapter]]:
         """A page of what changed, newest first. Raises StoreUnreadableError."""
         return await self._read(lambda reader: reader.changes(wanted, limit, before))
+
+    async def life(self, site: str, connection_id: str, begin: datetime, most: int) -> list[Chapter]:
+        """The newest chapters of a connection since then, and the one that it began with, newest first.
+
+        Raises StoreUnreadableError.
+        """
+
+        def ask(reader: Reader) -> list[Chapter]:
+            its = Wanted(site=site, connection_id=connection_id)
+            since = reader.changes(replace(its, since=begin), most)
+            before = reader.changes(replace(its, until=begin), 1) if len(since) < most else []
+            return [chapter for _, chapter in (*since, *before)]
+
+        return await self._read(ask)
 
     def close(self) -> None:
         """Read no more."""

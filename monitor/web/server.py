@@ -22,7 +22,8 @@ from monitor.view.facts import Facts
 from monitor.web.answers import wants_gzip
 from monitor.web.api import Api, problems
 from monitor.web.connections import Connection, Gate, Limits, Readers
-from monitor.web.landing import LANDING
+from monitor.web.events import Events, EventStream
+from monitor.web.html import Html
 from monitor.web.listening import Address, listen, url_of
 from monitor.web.outlook import Outlook, nothing
 from monitor.web.pages import Page, Pages
@@ -106,6 +107,8 @@ class Server:
         self._past = Past(known.store)
         outlook = Outlook(known.facts)
         self._api = Api(outlook, self._past, known.config_file)
+        self._html = Html(outlook, self._past, known.config_file)
+        self._events = Events(outlook, limits.response_seconds)
         self._passwords = Passwords()
         self._readers = Readers(limits.pages_bytes)
         self._tasks = TaskBag(on_error)
@@ -117,6 +120,11 @@ class Server:
     def connections(self) -> int:
         """How many are open."""
         return 0 if self._gate is None else len(self._gate)
+
+    @property
+    def open_pages(self) -> int:
+        """How many are told of changes."""
+        return self._events.streams
 
     async def start(self, addresses: Sequence[Address], *, systemd_socket: bool = False) -> list[str]:
         """Listen there, or on what systemd hands over; the URLs that answer. Raises CannotStartError."""
@@ -148,6 +156,7 @@ class Server:
         await self._tasks.drain(0)
         if self._gate is not None and self._runner is not None:
             await self._gate.shut()
+            await self._events.close()
             await self._runner.cleanup()
             await self._gate.clear()
         self._passwords.close()
@@ -161,13 +170,14 @@ class Server:
 
     def _application(self) -> web.Application:
         app = web.Application(
-            client_max_size=_REQUEST_LIMIT, middlewares=[self._within_limits, self._protected, problems]
+            client_max_size=_REQUEST_LIMIT,
+            middlewares=[self._within_limits, self._protected, problems, self._html.refusals],
         )
-        app.router.add_get("/", self._landing)
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
-        app.add_routes(self._api.routes())
+        app.add_routes([*self._html.routes(), *self._api.routes()])
+        app.router.add_get("/events", self._events.serve)
         if self._reload is not None:
             app.router.add_post("/-/reload", self._serve_reload)
         app.on_response_prepare.append(self._add_headers)
@@ -195,6 +205,8 @@ class Server:
             if isinstance(response, _PageResponse) and request.method != "HEAD":
                 with self._readers.reading(response.page, connection):
                     await response.write_page()
+            elif isinstance(response, EventStream) and request.method != "HEAD":
+                await response.write_events()
             await response.write_eof()
 
     @web.middleware
@@ -216,9 +228,6 @@ class Server:
 
     async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._protection.headers)
-
-    async def _landing(self, _: web.Request) -> web.Response:
-        return web.Response(text=LANDING, content_type="text/html")
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="healthy\n")

@@ -1,0 +1,133 @@
+// Keeps an open page true: what the server says has changed is asked for anew, and only what differs is replaced.
+// The page is whole without this.
+"use strict";
+
+const main = document.getElementById("main");
+const news = document.getElementById("news");
+const live = document.getElementById("live");
+const EVERY = 30_000; // times go on, even where no status changes
+const APART = 3_000; // between two looks
+const SPREAD = 1_000; // many open pages do not ask in one instant
+
+let seen = Number(main.dataset.seen);
+let last = Date.now();
+let planned = 0;
+let source = null;
+
+function differs(now, then) {
+  return now.outerHTML !== then.outerHTML;
+}
+
+function keyOf(row) {
+  const link = row.querySelector("th a");
+  return link ? link.getAttribute("href") : null;
+}
+
+// Rows that stay are kept where they are equal, so that neither the focus nor a selection is lost for nothing.
+function replaceRows(now, then) {
+  const kept = new Map(Array.from(now.rows, (row) => [keyOf(row), row]));
+  const rows = Array.from(then.rows, (row) => {
+    const old = kept.get(keyOf(row));
+    if (old && !differs(old, row)) return old;
+    const fresh = document.importNode(row, true);
+    const before = old && old.querySelector(".status");
+    if (!before || before.textContent !== fresh.querySelector(".status")?.textContent) fresh.classList.add("changed");
+    return fresh;
+  });
+  now.replaceChildren(...rows);
+}
+
+function replacePart(now, then) {
+  if (!differs(now, then)) return;
+  const focused = document.activeElement && now.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const body = now.querySelector("tbody");
+  const others = then.querySelector("tbody");
+  if (now.id === "connections" && body && others) {
+    replaceRows(body, others);
+    now.querySelector("caption").textContent = then.querySelector("caption").textContent;
+    const pages = now.querySelector(".pages");
+    const turned = then.querySelector(".pages");
+    if (pages) pages.remove();
+    if (turned) now.append(document.importNode(turned, true));
+  } else {
+    now.replaceChildren(...document.importNode(then, true).childNodes);
+    now.className = then.className;
+  }
+  if (focused) Array.from(now.querySelectorAll("a")).find((link) => link.getAttribute("href") === focused)?.focus();
+}
+
+async function look() {
+  planned = 0;
+  last = Date.now();
+  let answer;
+  try {
+    answer = await fetch(location.href, { cache: "no-store" });
+  } catch {
+    lost();
+    return;
+  }
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.getElementById("main");
+  if (!fresh || !live || live.dataset.paused) return;
+  seen = Number(fresh.dataset.seen);
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const then = page.getElementById(part.id);
+    if (then) replacePart(part, then);
+  }
+  document.title = page.title;
+}
+
+function plan(soon) {
+  if (planned || live.dataset.paused) return;
+  const wait = Math.max(last + APART - Date.now(), 0) + (soon ? Math.random() * SPREAD : 0);
+  planned = setTimeout(look, wait);
+}
+
+function lost() {
+  news.textContent = "The monitor does not answer; what is shown may be old.";
+}
+
+function connect() {
+  source = new EventSource("/events");
+  source.addEventListener("hello", (event) => {
+    if (news.textContent.startsWith("The monitor")) news.textContent = "";
+    if (Number(event.data) > seen) plan(true);
+  });
+  source.addEventListener("changed", (event) => {
+    const told = JSON.parse(event.data);
+    news.textContent = told.told;
+    if (told.at > seen) plan(true);
+  });
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) lost();
+  });
+}
+
+function pause() {
+  if (live.dataset.paused) {
+    delete live.dataset.paused;
+    live.textContent = "Pause";
+    connect();
+    plan(false);
+  } else {
+    live.dataset.paused = "yes";
+    live.textContent = "Go on";
+    news.textContent = "Paused: what is shown stays as it is.";
+    clearTimeout(planned);
+    planned = 0;
+    source.close();
+  }
+}
+
+if (document.querySelector("[data-live]:not(#asof)")) {
+  live.hidden = false;
+  live.addEventListener("click", pause);
+  connect();
+  setInterval(() => {
+    if (!document.hidden && Date.now() - last >= EVERY) plan(false);
+  }, 1_000);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && Date.now() - last >= EVERY) plan(false);
+  });
+}

@@ -1,0 +1,67 @@
+"""Calendars, a site, or our own blindness: the sentence that is read first."""
+
+from datetime import timedelta
+
+import pytest
+
+from monitor.core.model import FailureReason, Status
+from monitor.core.site import SiteState
+from monitor.view.facts import SiteFacts
+from monitor.view.verdict import judge
+from tests.view.scene import NOW, UNSEEN, facts_of, indexed, outage, site_of, state, watched
+
+STALE = state(last_success_at=NOW - timedelta(hours=1))
+BROKEN = state(status=Status.ERROR)
+
+
+def site(name: str, *states: object, known: SiteState | None = None) -> SiteFacts:
+    those = [watched(f"c{n}", each, name) for n, each in enumerate(states) if isinstance(each, type(UNSEEN))]
+    return site_of(those, name, state=known or SiteState(answered=True))
+
+
+def headline(*sites: SiteFacts) -> tuple[str, str, str, str | None]:
+    head = judge(indexed(facts_of(*sites))).headline
+    return head.name, head.state, head.told, None if head.move is None else head.move.alert
+
+
+@pytest.mark.parametrize(
+    ("sites", "told"),
+    [
+        ([], ("Calendars", "well", "No calendar is watched", None)),
+        ([site("a", state(), state())], ("Calendars", "well", "2 of 2 well", None)),
+        ([site("a", UNSEEN)], ("Calendars", "unknown", "Nothing is known yet", None)),
+        ([site("a", state(), BROKEN)], ("Calendars", "bad", "1 calendar of 2 broken", None)),
+        (
+            [site("a", BROKEN, BROKEN), site("b", state())],
+            ("Calendars", "bad", "2 calendars of 3 broken, at 1 site", None),
+        ),
+        (
+            [site("a", state(), state(), STALE)],
+            ("Our sight", "unknown", "1 calendar stale: not known now", None),
+        ),
+        (
+            [site("a", STALE, known=outage()), site("b", state(), state()), site("c", BROKEN)],
+            ("Sites", "bad", "1 of 3 sites down: a", "WixCalendarSiteUnreachable"),
+        ),
+        (
+            [site("a", state(), known=SiteState(limited_since=NOW))],
+            ("Sites", "unknown", "Told to wait: a", "WixCalendarRateLimited"),
+        ),
+        (
+            [site("a", STALE, known=outage()), site("b", state(), known=outage()), site("c", state())],
+            ("Our sight", "bad", "Most sites cannot be asked", "WixUnreachable"),
+        ),
+        (
+            [site("a", STALE, STALE, state())],
+            ("Our sight", "bad", "Blind: 2 of 3 stale", None),
+        ),
+        (
+            [site("a", STALE, known=outage(FailureReason.FORBIDDEN))],
+            ("Our sight", "bad", "Blind: 1 of 1 stale", "WixCalendarCredentialRefused"),
+        ),
+    ],
+)
+def test_the_widest_cause_is_told_first(
+    sites: list[SiteFacts], told: tuple[str, str, str, str | None]
+) -> None:
+    assert headline(*sites) == told
