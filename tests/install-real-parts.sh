@@ -9,6 +9,7 @@ wanted=(
     prometheus-alertmanager:prometheus-alertmanager amtool:prometheus-alertmanager
     systemd-nspawn:systemd-container systemd-analyze:systemd
     pgrep:procps curl:curl jq:jq ip:iproute2
+    chromium:chromium
     # to build our package, and what it depends on
     dpkg-deb:dpkg deb-systemd-invoke:init-system-helpers update-ca-certificates:ca-certificates
 )

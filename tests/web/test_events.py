@@ -156,9 +156,7 @@ async def test_who_comes_later_learns_when_something_changed_last(come: Come, fl
     assert int(await later.event("hello")) >= at
 
 
-async def test_nobody_looks_while_no_page_is_open(
-    come: Come, fleet: Fleet, server: tuple[Server, str]
-) -> None:
+async def test_nobody_looks_while_no_page_is_open(come: Come, server: tuple[Server, str]) -> None:
     page = await come()
     await page.event("hello")
     page.writer.close()

@@ -122,6 +122,7 @@ function pause() {
 
 if (document.querySelector("[data-live]:not(#asof)")) {
   live.hidden = false;
+  document.getElementById("reload").hidden = true;
   live.addEventListener("click", pause);
   connect();
   setInterval(() => {
