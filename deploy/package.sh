@@ -90,7 +90,7 @@ put_documents() {
     done < <(
         find README.md CHANGELOG.md LICENSE config -type f
         find monitor -name '*.md'
-        find deploy/README.md deploy/web-config.yml deploy/alertmanager deploy/grafana deploy/prometheus deploy/runbooks deploy/systemd \
+        find deploy/README.md deploy/page.png deploy/web-config.yml deploy/alertmanager deploy/grafana deploy/prometheus deploy/runbooks deploy/systemd \
             -type f ! -name '*.pyc'
     )
     install -m 644 deploy/debian/copyright "$root/usr/share/doc/$name/copyright"

@@ -59,7 +59,7 @@ _listen = flag(
     multiple=True,
     default=(DEFAULT_ADDRESS,),
     show_default=True,
-    help="Where to serve /metrics; may be given more than once.",
+    help="Where to serve the page, the API and /metrics; may be given more than once.",
 )
 _log_level = flag(
     "--log.level",

@@ -22,7 +22,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from typing import Final, NamedTuple
+
+import msgspec
 
 from monitor.core.model import ConnectionState, Status
 from monitor.view.facts import Facts, SiteFacts, Watching
@@ -34,6 +37,7 @@ PIECE: Final = 250
 UNSEEN: Final = "UNSEEN"
 """In the place of a status where there is none yet."""
 
+_PLACE: Final = attrgetter("place")
 _ALARMING: Final = (Status.ERROR, Status.NOT_FOUND)
 _IN_MAINTENANCE: Final = 5
 _HEALTHY: Final = 6
@@ -43,27 +47,39 @@ Place = tuple[int, float, str, str]
 """Where a connection stands among all others: rank, minus the time it came there, site, name."""
 
 
-class Entry(NamedTuple):
-    """A connection as it was when it was looked at. It begins as its place does."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A connection as it was when it was looked at. The garbage collector need not know of very many."""
 
-    rank: int
-    age: float
-    site: str
-    name: str
+    place: Place
     stale: bool
     healthy: bool | None
     watching: Watching
     state: ConnectionState
 
     @property
-    def place(self) -> Place:
-        """Where it stands."""
-        return self[:4]
+    def rank(self) -> int:
+        """How bad it is."""
+        return self.place[0]
+
+    @property
+    def site(self) -> str:
+        """The name of its site."""
+        return self.place[2]
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return self.place[3]
 
     @property
     def status(self) -> str:
         """Its status, or UNSEEN."""
         return self.state.status or UNSEEN
+
+    def stands_as(self, before: "Entry") -> bool:
+        """Whether it is shown as it was."""
+        unmoved = self.place == before.place
+        return unmoved and self.stale is before.stale and self.healthy is before.healthy
 
 
 @dataclass(slots=True)
@@ -82,12 +98,13 @@ class Tally:
         """Count one."""
         self.connections += 1
         self.statuses[entry.state.status or UNSEEN] += 1
-        if entry.rank == _HEALTHY:
+        rank = entry.place[0]
+        if rank == _HEALTHY:
             self.healthy += 1
-        elif entry.rank == _IN_MAINTENANCE:
+        elif rank == _IN_MAINTENANCE:
             self.maintenance += 1
         else:
-            self.unhealthy += entry.rank <= 1
+            self.unhealthy += rank <= 1
             self.stale += entry.stale
         self.unseen += entry.state.status is None
 
@@ -141,7 +158,7 @@ def build(index: Index) -> Iterator[None]:
             for entry in piece:
                 tally.add(entry)
             index.pieces.append(piece)
-            index.runs.append(sorted(piece, key=_key))
+            index.runs.append(sorted(piece, key=_PLACE))
             yield
         index.tally.take(tally)
 
@@ -152,20 +169,16 @@ def page(
     """The entries that follow a place, or those that precede one; the first ones without."""
     total = sum(map(len, runs))
     if before is not None:
-        ends = [bisect_left(run, before, key=_key) for run in runs]
+        ends = [bisect_left(run, before, key=_PLACE) for run in runs]
         back = heapq.merge(
-            *(_backward(run, end) for run, end in zip(runs, ends, strict=True)), key=_key, reverse=True
+            *(_backward(run, end) for run, end in zip(runs, ends, strict=True)), key=_PLACE, reverse=True
         )
         found = list(islice(back, limit))[::-1]
         return Slice(found, sum(ends) - len(found), total)
-    starts = [0 if after is None else bisect_right(run, after, key=_key) for run in runs]
+    starts = [0 if after is None else bisect_right(run, after, key=_PLACE) for run in runs]
     rest = (islice(run, start, None) for run, start in zip(runs, starts, strict=True))
-    forth = heapq.merge(*rest, key=_key)
+    forth = heapq.merge(*rest, key=_PLACE)
     return Slice(list(islice(forth, limit)), sum(starts), total)
-
-
-def _key(entry: Entry) -> Place:
-    return entry[:4]
 
 
 def _backward(run: Sequence[Entry], end: int) -> Iterator[Entry]:
@@ -184,7 +197,7 @@ def _entry(watching: Watching, facts: Facts) -> Entry:
             rank = _IN_MAINTENANCE
     healthy = None if stale or state.status is None else well
     since = _moved_at(state, stale=stale and well)
-    return Entry(rank, -since, connection.site, connection.name, stale, healthy, watching, state)
+    return Entry((rank, -since, connection.site, connection.name), stale, healthy, watching, state)
 
 
 def _rank(state: ConnectionState, *, well: bool, stale: bool) -> int:

@@ -28,8 +28,10 @@ _LOG: Final = logging.getLogger("monitor.web")
 class Limits:
     """What clients may cost."""
 
-    connections: int = 128
-    """At a time, over all addresses; each holds half a MiB at most (buffers of TLS and of the response)."""
+    connections: int = 256
+    """At a time, over all addresses; each holds half a MiB at most (buffers of TLS and of the response).
+
+    A hundred open pages have two each, one of which rests."""
 
     request_seconds: float = 10
     """From the first byte of a request (or from connecting) to its last header; a handshake has as long."""

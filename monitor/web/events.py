@@ -27,6 +27,7 @@ STREAMS: Final = 100
 _EVERY: Final = 2.0
 _UNREAD: Final = 4  # events that may wait for a reader
 _NAMED: Final = 3
+_AT_A_TIME: Final = 5  # streams
 _PART: Final = 0.75  # of the time that an answer may take
 _PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is alive
 _COME_AGAIN: Final = "2000"  # milliseconds
@@ -50,14 +51,15 @@ class EventStream(web.StreamResponse):
             return False
         return True
 
-    async def write_events(self) -> None:
-        """Write what comes until its time is over."""
+    async def write_events(self, was_read: Callable[[], None]) -> None:
+        """Write what comes until its time is over; `was_read`: the client has read something."""
         async with self._opened(self):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await self.write(f"retry: {_COME_AGAIN}\n\n".encode())
                     while (event := await self._next()) is not None:
                         await self.write(event)
+                        was_read()
 
     async def _next(self) -> bytes | None:
         try:
@@ -122,10 +124,12 @@ class Events:
             before = index
             if told is not None:
                 self._changed_at = mark_of(index.facts)
-                self._tell(_event("changed", {"at": self._changed_at, "told": told}))
+                await self._tell(_event("changed", {"at": self._changed_at, "told": told}))
 
-    def _tell(self, event: bytes) -> None:
-        for stream, request in list(self._streams.items()):
+    async def _tell(self, event: bytes) -> None:
+        for number, (stream, request) in enumerate(list(self._streams.items())):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # each is a task that wakes: polls have their turn in between
             if not stream.tell(event):
                 self._streams.pop(stream, None)
                 _drop(request)
@@ -165,7 +169,7 @@ def _changes(before: Index, now: Index) -> Iterator[Entry | None]:
         if len(old) != len(new):
             yield from new
         else:
-            yield from (b for a, b in zip(old, new, strict=True) if a[:6] != b[:6])
+            yield from (b for a, b in zip(old, new, strict=True) if not b.stands_as(a))
         yield None
 
 

@@ -1,7 +1,9 @@
 """The pages for people: whole without a script, and every name escaped by the templates' own rule."""
 
+import asyncio
 import gzip
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
@@ -56,9 +58,12 @@ _LONGEST_LIFE: Final = 2000  # chapters that a timeline is made of
 _SITES_OFFERED: Final = 200
 _RENDERED: Final = 64  # pages that are kept for as long as the look that they show
 _WIDTH: Final = 1000
+_AT_A_TIME: Final = 0.001  # seconds of rendering before others have their turn
 
 
+@cache
 def _environment() -> jinja2.Environment:
+    """The templates, compiled: once a process, and before anything is polled."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(files("monitor.web") / "templates")),
         autoescape=True,
@@ -79,6 +84,8 @@ def _environment() -> jinja2.Environment:
         "site_kind": _site_kind,
         "inline": inline,
     }
+    for name in made.list_templates():
+        made.get_template(name)
     return made
 
 
@@ -91,7 +98,7 @@ class Html:
         self._config_file = config_file
         self._templates = _environment()
         self._static = {name: (files("monitor.web") / "static" / name).read_bytes() for name in _STATIC}
-        self._rendered: dict[str, tuple[bytes, bytes]] = {}
+        self._rendered: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
         self._rendered_of: Index | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -111,28 +118,28 @@ class Html:
         try:
             return await handler(request)
         except BadParameterError as error:
-            return self._told(request, HTTPStatus.BAD_REQUEST, f"This cannot be shown: {error}.")
+            return await self._told(request, HTTPStatus.BAD_REQUEST, f"This cannot be shown: {error}.")
 
     async def _fleet(self, request: web.Request) -> web.StreamResponse:
+        asked = Asked(request.query, (*FILTERS, "after", "before"), strict=False)
+        wanted, after, before = asked.wanted(), asked.place("after"), asked.place("before")
         index = await self._outlook.index()
         if self._rendered_of is not index:
             self._rendered_of, self._rendered = index, {}
-        body = self._rendered.get(request.path_qs)
-        if body is None:
-            page = await self._fleet_page(request)
-            body = (page, gzip.compress(page, 6, mtime=0))
+        rendering = self._rendered.get(request.path_qs)
+        if rendering is None:
+            rendering = asyncio.ensure_future(self._fleet_page(wanted, after, before))  # noqa: TID251  held here
             if len(self._rendered) < _RENDERED:
-                self._rendered[request.path_qs] = body
-        return _html(request, *body)
+                self._rendered[request.path_qs] = rendering
+        return _html(request, *await asyncio.shield(rendering))
 
-    async def _fleet_page(self, request: web.Request) -> bytes:
-        asked = Asked(request.query, (*FILTERS, "after", "before"), strict=False)
-        wanted = asked.wanted()
-        found = await self._outlook.page(
-            wanted, SIZE, after=asked.place("after"), before=asked.place("before")
-        )
+    async def _fleet_page(
+        self, wanted: Wanted, after: Place | None, before: Place | None
+    ) -> tuple[bytes, bytes]:
+        """The page, plain and compressed."""
+        found = await self._outlook.page(wanted, SIZE, after=after, before=before)
         index = found.index
-        return self._render(
+        page = await self._render(
             "fleet.html",
             index.facts,
             here="fleet",
@@ -150,14 +157,15 @@ class Html:
             next=_turned(wanted, "after", found.after),
             previous=_turned(wanted, "before", found.until),
         )
+        return page, gzip.compress(page, 6, mtime=0)
 
     async def _connection(self, request: web.Request) -> web.StreamResponse:
         facts = self._outlook.facts()
         found = self._outlook.find(facts, request.match_info["site"], request.match_info["name"])
         if found is None:
-            return self._told(request, HTTPStatus.NOT_FOUND, "No such calendar is configured.")
+            return await self._told(request, HTTPStatus.NOT_FOUND, "No such calendar is configured.")
         view = look_at(found[1], found[0], facts)
-        page = self._render(
+        page = await self._render(
             "connection.html",
             facts,
             here="connection",
@@ -192,7 +200,7 @@ class Html:
         ranked = sorted(index.facts.sites.values(), key=lambda site: (site.state.outage is None, site.name))
         shown = [(look_at_site(each, index.facts), index.sites[each.name]) for each in ranked[begin:][:SIZE]]
         more = begin + SIZE < len(ranked)
-        page = self._render(
+        page = await self._render(
             "sites.html",
             index.facts,
             here="sites",
@@ -209,9 +217,9 @@ class Html:
         found = await self._outlook.page(Wanted(site=name), SIZE)
         site = found.index.facts.sites.get(name)
         if site is None:
-            return self._told(request, HTTPStatus.NOT_FOUND, "No such site is configured.")
+            return await self._told(request, HTTPStatus.NOT_FOUND, "No such site is configured.")
         view = look_at_site(site, found.index.facts)
-        page = self._render(
+        page = await self._render(
             "site.html",
             found.index.facts,
             here="site",
@@ -227,8 +235,10 @@ class Html:
         alert = request.match_info["alert"]
         blocks = runbook(alert)
         if blocks is None:
-            return self._told(request, HTTPStatus.NOT_FOUND, "There is no such runbook.")
-        page = self._render("text.html", self._outlook.facts(), here="runbook", title=alert, lines=blocks)
+            return await self._told(request, HTTPStatus.NOT_FOUND, "There is no such runbook.")
+        page = await self._render(
+            "text.html", self._outlook.facts(), here="runbook", title=alert, lines=blocks
+        )
         return _html(request, page)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -237,16 +247,26 @@ class Html:
             raise web.HTTPNotFound
         return kept(request, self._static[name], _STATIC[name])
 
-    def _told(self, request: web.Request, status: HTTPStatus, told: str) -> web.Response:
-        page = self._render("text.html", self._outlook.facts(), here="told", title=status.phrase, told=told)
+    async def _told(self, request: web.Request, status: HTTPStatus, told: str) -> web.Response:
+        page = await self._render(
+            "text.html", self._outlook.facts(), here="told", title=status.phrase, told=told
+        )
         response = _html(request, page)
         response.set_status(status)
         return response
 
-    def _render(self, template: str, facts: Facts, **shown: Any) -> bytes:
+    async def _render(self, template: str, facts: Facts, **shown: Any) -> bytes:
+        """A page, made bit by bit: polls have their turn in between."""
+        clock = asyncio.get_running_loop().time
         now = facts.wall(facts.now)
-        text = self._templates.get_template(template).render(now=now, seen=mark_of(facts), **shown)
-        return text.encode("utf-8", "replace")
+        bits: list[str] = []
+        until = clock() + _AT_A_TIME
+        for bit in self._templates.get_template(template).generate(now=now, seen=mark_of(facts), **shown):
+            bits.append(bit)
+            if clock() >= until:
+                await asyncio.sleep(0)
+                until = clock() + _AT_A_TIME
+        return "".join(bits).encode("utf-8", "replace")
 
 
 def mark_of(facts: Facts) -> int:

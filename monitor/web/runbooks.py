@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup, escape
 
-FOLDERS: Final = (Path(__file__).parent / "runbooks", Path(__file__).parents[2] / "deploy" / "runbooks")
+FOLDERS: Final = (Path(__file__).parent / "runbook_texts", Path(__file__).parents[2] / "deploy" / "runbooks")
 """Where they lie: in the installed package, and in the project's source."""
 
 _INLINE: Final = re.compile(r"`([^`]+)`|\[([^\]]+)\]\(([^)\s]+)\)|\*\*([^*]+)\*\*")

@@ -171,7 +171,7 @@ class Server:
     def _application(self) -> web.Application:
         app = web.Application(
             client_max_size=_REQUEST_LIMIT,
-            middlewares=[self._within_limits, self._protected, problems, self._html.refusals],
+            middlewares=[self._within_limits, self._protected, self._html.refusals, problems],
         )
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/-/healthy", self._healthy)
@@ -206,7 +206,7 @@ class Server:
                 with self._readers.reading(response.page, connection):
                     await response.write_page()
             elif isinstance(response, EventStream) and request.method != "HEAD":
-                await response.write_events()
+                await response.write_events(connection.now_reads)
             await response.write_eof()
 
     @web.middleware

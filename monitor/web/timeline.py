@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from monitor.store.reading import Chapter
+from monitor.web.words import span_of
 
 COLUMNS: Final = 360
 
@@ -20,6 +21,7 @@ WINDOWS: Final = (
 )
 """Their names, lengths, the steps of their scales and how a step is written."""
 
+_UNSEEN: Final = 0.01  # part of a window that may be unknown without a word
 _UNKNOWN, _WELL, _BAD = range(3)
 _KINDS: Final = ("unknown", "well", "bad")
 
@@ -107,9 +109,11 @@ def _summary(spans: Sequence[Span], begin: datetime, end: datetime) -> str:
         for before, each in zip([None, *spans], spans, strict=False)
         if each.kind == _BAD and (before is None or before.kind != _BAD)
     )
-    share = f"{1 - unwell / known:.1%}".replace("100.0%", "100%" if not unwell else "99.9%")
-    told = f"well {share} of the time known"
-    return f"{told}; unwell {times} time{'' if times == 1 else 's'}" if bad else f"{told}"
+    told = (
+        f"unwell {times} time{'' if times == 1 else 's'}, {span_of(unwell)} in all" if bad else "never unwell"
+    )
+    blind = end - begin - known
+    return f"{told}; {span_of(blind)} not known" if blind > _UNSEEN * (end - begin) else told
 
 
 def _within(span: Span, begin: datetime, end: datetime) -> timedelta:

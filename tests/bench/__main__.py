@@ -24,7 +24,7 @@ from tests.bench.nginx import program as nginx_program
 
 Row = tuple[str, str, str]
 
-_ALL: Final = ("poll", "scrape", "fleet", "flip", "config", "store")
+_ALL: Final = ("poll", "scrape", "page", "fleet", "flip", "config", "store")
 _VERSION: Final = re.compile(r"\d+\.\d+(?:\.\d+)?")
 
 
