@@ -26,6 +26,7 @@ _SECRETS: Final = {"client-secret": "demo-secret", "api-key": "demo-api-key"}
 _LEAD: Final = """\
 Watching {connections} made-up calendars of {sites} sites; something happens to one of them every few seconds.
 
+  the page               {url}/
   what Prometheus sees   curl -s {url}/metrics | grep calendar_connection_status
 {alerts}\
   break one yourself     curl {base_url}/_simulator/connections/dora-google-connection \\
