@@ -99,7 +99,7 @@ class Html:
         self._templates = _environment()
         self._static = {name: (files("monitor.web") / "static" / name).read_bytes() for name in _STATIC}
         self._rendered: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
-        self._rendered_of: Index | None = None
+        self._rendered_of = 0
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -124,8 +124,8 @@ class Html:
         asked = Asked(request.query, (*FILTERS, "after", "before"), strict=False)
         wanted, after, before = asked.wanted(), asked.place("after"), asked.place("before")
         index = await self._outlook.index()
-        if self._rendered_of is not index:
-            self._rendered_of, self._rendered = index, {}
+        if self._rendered_of != mark_of(index.facts):
+            self._rendered_of, self._rendered = mark_of(index.facts), {}
         rendering = self._rendered.get(request.path_qs)
         if rendering is None:
             rendering = asyncio.ensure_future(self._fleet_page(wanted, after, before))  # noqa: TID251  held here

@@ -43,11 +43,12 @@ class Outlook:
         self._facts = facts
         self._looking: asyncio.Future[Index] | None = None
         self._fresh_until = 0.0
+        self._forgetting: asyncio.TimerHandle | None = None
 
     async def index(self) -> Index:
         """The whole fleet, as it was a moment ago at most."""
         now = asyncio.get_running_loop().time()
-        if self._looking is None or (self._looking.done() and now >= self._fresh_until):
+        if self._looking is None or (self._looking.done() and now >= self._fresh_until):  # the timer is late
             self._looking = asyncio.ensure_future(self._look())  # noqa: TID251  held here
         return await asyncio.shield(self._looking)
 
@@ -88,8 +89,16 @@ class Outlook:
             if not more:
                 break
             await asyncio.sleep(0)
-        self._fresh_until = clock() + max(_FRESH_SECONDS, _TIMES_LONGER * worked)
+        fresh = max(_FRESH_SECONDS, _TIMES_LONGER * worked)
+        self._fresh_until = clock() + fresh
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(fresh, self._forget)
         return index
+
+    def _forget(self) -> None:
+        """What has grown old is let go: at 100,000 connections it is some 30 MB."""
+        self._looking = self._forgetting = None
 
 
 def _page(index: Index, found: Slice) -> Page:
