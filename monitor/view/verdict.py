@@ -4,13 +4,16 @@ from typing import Final
 
 import msgspec
 
-from monitor.view.index import Index
-from monitor.view.moves import MOVES, Move, site_move
+from monitor.view.index import Index, page
+from monitor.view.moves import MOVES, Move, move_for, site_move
 
 _NAMED: Final = 3
 """Sites that a sentence names."""
 
 _MOST: Final = 0.5
+_LONGEST: Final = 60  # characters of a name in a sentence
+_TURNING: Final = dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+"""The characters that set the direction of a text."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -49,8 +52,16 @@ def judge(index: Index) -> Verdict:
     return Verdict(_calendars(index), _sites(index), _sight(index))
 
 
+def spoken(site: str, name: str) -> str:
+    """A connection within a sentence: not too long, and without what would turn the sentence round."""
+    text = f"{site}/{name}".translate(_TURNING)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
 def _calendars(index: Index) -> Scope:
     tally = index.tally
+    if tally.unhealthy == 1:
+        return _one_calendar(index)
     if tally.unhealthy:
         sites = sum(1 for each in index.sites.values() if each.unhealthy)
         told = f"{_count(tally.unhealthy, 'calendar')} of {tally.connections:,} broken"
@@ -63,6 +74,15 @@ def _calendars(index: Index) -> Scope:
             "Calendars", "unknown", "Nothing is known yet" if tally.unseen else "Nothing is known now"
         )
     return Scope("Calendars", "well", f"{tally.healthy:,} of {tally.connections:,} well")
+
+
+def _one_calendar(index: Index) -> Scope:
+    (worst,) = page(index.runs, 1).entries
+    facts = index.facts
+    site = facts.sites[worst.site].state
+    move = move_for(worst.watching.connection, worst.state, site, facts.now, stale=worst.stale)
+    told = f"1 calendar of {index.tally.connections:,} broken: {spoken(worst.site, worst.name)}"
+    return Scope("Calendars", "bad", told, move)
 
 
 def _sites(index: Index) -> Scope:

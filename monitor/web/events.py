@@ -18,6 +18,7 @@ from aiohttp import web
 
 from monitor.tasks import TaskBag
 from monitor.view.index import Entry, Index
+from monitor.view.verdict import spoken
 from monitor.web.html import HEADERS, mark_of
 from monitor.web.outlook import Outlook
 
@@ -174,7 +175,7 @@ def _changes(before: Index, now: Index) -> Iterator[Entry | None]:
 
 
 def _sentence(changed: list[Entry], count: int) -> str:
-    named = "; ".join(f"{each.site}/{each.name} is {_state(each)}" for each in changed)
+    named = "; ".join(f"{spoken(each.site, each.name)} is {_state(each)}" for each in changed)
     more = f"; {count - len(changed):,} more" if count > len(changed) else ""
     return f"{count:,} calendar{'' if count == 1 else 's'} changed: {named}{more}"
 

@@ -7,7 +7,7 @@ import pytest
 from monitor.core.model import FailureReason, Status
 from monitor.core.site import SiteState
 from monitor.view.facts import SiteFacts
-from monitor.view.verdict import judge
+from monitor.view.verdict import judge, spoken
 from tests.view.scene import NOW, UNSEEN, facts_of, indexed, outage, site_of, state, watched
 
 STALE = state(last_success_at=NOW - timedelta(hours=1))
@@ -30,7 +30,10 @@ def headline(*sites: SiteFacts) -> tuple[str, str, str, str | None]:
         ([], ("Calendars", "well", "No calendar is watched", None)),
         ([site("a", state(), state())], ("Calendars", "well", "2 of 2 well", None)),
         ([site("a", UNSEEN)], ("Calendars", "unknown", "Nothing is known yet", None)),
-        ([site("a", state(), BROKEN)], ("Calendars", "bad", "1 calendar of 2 broken", None)),
+        (
+            [site("a", state(), BROKEN)],
+            ("Calendars", "bad", "1 calendar of 2 broken: a/c1", "WixCalendarError"),
+        ),
         (
             [site("a", BROKEN, BROKEN), site("b", state())],
             ("Calendars", "bad", "2 calendars of 3 broken, at 1 site", None),
@@ -65,3 +68,8 @@ def test_the_widest_cause_is_told_first(
     sites: list[SiteFacts], told: tuple[str, str, str, str | None]
 ) -> None:
     assert headline(*sites) == told
+
+
+def test_a_name_within_a_sentence_neither_turns_it_round_nor_fills_it() -> None:
+    assert spoken("downtown", "\u202egnp.exe\u2069") == "downtown/gnp.exe"
+    assert spoken("downtown", "x" * 200) == f"downtown/{'x' * 50}…"
