@@ -189,6 +189,7 @@ class Sweep:
             return
         self._look_at_the_secret()
         self._horizon = self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds()
+        self._disarm()  # the loop's clock, unlike ours, does not count through a suspend
         self._arm()
 
     def snapshot(self, *, maintenance: bool) -> SiteSnapshot:
@@ -217,8 +218,7 @@ class Sweep:
     async def drain(self, limit: float) -> int:
         """Start nothing more, let answers under way arrive; how many were cut off after `limit` seconds."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         if self._trial_timer is not None:
             self._trial_timer.cancel()
         for watched in self.watched:
@@ -242,10 +242,14 @@ class Sweep:
         at = self._agenda[0].at if self._agenda else math.inf
         if at > self._horizon or at >= self._armed_for or self._stopped:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         wait = max(at - self._clock.monotonic(), 0.0)
         self._timer, self._armed_for = asyncio.get_running_loop().call_later(wait, self._fire), at
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._armed_for = None, math.inf
 
     def _fire(self) -> None:
         until = max(self._clock.monotonic(), self._armed_for)  # a timer may be a little early

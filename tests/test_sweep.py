@@ -298,6 +298,16 @@ async def test_late_ticks_delay_no_poll(stages: Stages, late: float) -> None:
     assert lag == pytest.approx(0, abs=0.01)
 
 
+async def test_what_came_due_in_a_suspend_is_polled_at_the_first_tick_after_it(stages: Stages) -> None:
+    stage, loop = stages(count=6), asyncio.get_running_loop()
+    await stage.run(5.5)
+    assert len(stage.api.requests) == 1
+    stage.clock.monotonic = lambda: loop.time() + 50.0  # the loop's own clock has not counted through it
+    stage.sweep.tick()
+    await asyncio.sleep(1.0)
+    assert len(stage.api.requests) == 6
+
+
 async def test_without_ticks_nothing_is_started_beyond_the_armed(stages: Stages) -> None:
     stage = stages(count=2, interval=4.0)
     await asyncio.sleep(100)
