@@ -9,11 +9,12 @@ import asyncio
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import datetime, timedelta
 from enum import Enum
+from inspect import CORO_CREATED, getcoroutinestate
 from itertools import count
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -100,7 +101,7 @@ class Sweep:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = math.inf
         self._trial_timer: asyncio.TimerHandle | None = None
-        self._trying = False
+        self._tried: Watched | None = None  # whose poll under way is the trial
         self._trial_crashed_at: datetime | None = None
         self._walk = 0
         self._extras: deque[float] = deque()  # when those of the last window were begun
@@ -165,8 +166,11 @@ class Sweep:
         self._give_up_waiting(watched)
 
     def _give_up_waiting(self, watched: Watched) -> None:
-        if watched.stage is _Stage.WAITING and watched.task is not None:
-            watched.task.cancel()
+        if watched.stage is _Stage.WAITING and (task := watched.task) is not None:
+            task.cancel()
+            poll = cast("Coroutine[Any, Any, None]", task.get_coro())
+            if getcoroutinestate(poll) == CORO_CREATED:  # then none of it runs, not its end either
+                self._ended(watched)
 
     def _put_in_phase(self, those: Collection[Watched], longest: float) -> None:
         """Plan the next polls; however often phases move, none is due more than `longest` after the last."""
@@ -325,12 +329,16 @@ class Sweep:
             self._trial_crashed_at = self._clock.now() if trial else self._trial_crashed_at
             self._on_crash(watched.connection, error)
         finally:
-            self._enter(watched, _Stage.IDLE)
-            watched.task = None
-            if watched.plan is None:
-                self._leaving.pop(watched.connection.id, None)
-            self._trying = self._trying and not trial
-            self._plan_trial()
+            self._ended(watched)
+
+    def _ended(self, watched: Watched) -> None:
+        self._enter(watched, _Stage.IDLE)
+        watched.task = None
+        if watched.plan is None:
+            self._leaving.pop(watched.connection.id, None)
+        if self._tried is watched:
+            self._tried = None
+        self._plan_trial()
 
     async def _poll(self, watched: Watched, *, trial: bool) -> None:
         def started() -> None:
@@ -367,7 +375,7 @@ class Sweep:
         if self._trial_timer is not None:
             self._trial_timer.cancel()
             self._trial_timer = None
-        if outage is None or self._trying or self._stopped:
+        if outage is None or self._tried is not None or self._stopped:
             return
         at = max(outage.trial_at, self.pace.state.wait_until or outage.trial_at)
         if self._trial_crashed_at is not None:  # it may have died before it could book its failure
@@ -381,7 +389,7 @@ class Sweep:
             self._walk = (self._walk + 1) % len(self.watched)
             watched = self.watched[self._walk]
             if watched.stage is _Stage.IDLE:
-                self._trying = True
+                self._tried = watched
                 self._begin(watched, self._clock.monotonic(), trial=True)
                 return
         # every connection has a poll in flight: the end of any of them plans the trial anew

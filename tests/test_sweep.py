@@ -947,6 +947,33 @@ async def test_who_comes_back_while_it_is_still_asked_is_asked_once(stages: Stag
     assert [connection for connection, _ in stage.ledger.booked].count("c0") >= 2
 
 
+async def test_who_goes_before_the_first_step_of_its_poll_is_polled_when_it_is_back(stages: Stages) -> None:
+    stage, loop = stages(count=1), asyncio.get_running_loop()
+    same = named(stage, "c0")
+    stage.sweep.tick()
+    timer = stage.sweep._timer
+    assert timer is not None
+    loop.call_at(timer.when(), stage.sweep.take_over, ())
+    await asyncio.sleep(1.0)
+    assert stage.api.requests == []
+    assert stage.sweep.snapshot(maintenance=False).polls_waiting == 0
+    stage.sweep.take_over(same)
+    await stage.run(130.0)
+    assert len(stage.api.times("c0")) == 2
+    assert stage.missed() == {"overlap": 0, "overrun": 0}
+
+
+async def test_a_trial_that_is_let_go_before_its_first_step_is_not_the_last(stages: Stages) -> None:
+    stage, loop = stages(lambda *_: (LATENCY, UNAVAILABLE), count=1, breaker=1), asyncio.get_running_loop()
+    await stage.run(2.0)
+    trial = stage.sweep._trial_timer
+    assert trial is not None
+    loop.call_at(trial.when(), stage.sweep.take_over, named(stage, "c1"))
+    stage.api.script = synced
+    await stage.run(700.0)
+    assert len(stage.events("site_up")) == 1
+
+
 async def test_who_comes_back_later_is_known_as_it_was_left(stages: Stages) -> None:
     stage = stages(lambda name, _: (LATENCY, observed(name, "DISCONNECTED")), count=2, interval=60.0)
     await stage.run(61.0)
