@@ -68,10 +68,11 @@ class Slots:
     async def take(self, doubtful: Callable[[], bool]) -> Held:
         """Wait for a slot; what to release after use. `doubtful` may change meanwhile, and is asked again."""
         if not doubtful():
-            await self._all.acquire()
+            all_ = self._all  # which may be another one when its turn comes
+            await all_.acquire()
             if not doubtful():
-                return (self._all,)
-            self._all.release()
+                return (all_,)
+            all_.release()
         all_, among_doubtful = self._all, self._doubtful
         await among_doubtful.acquire()
         try:

@@ -343,6 +343,19 @@ async def test_one_good_poll_ends_the_doubt() -> None:
         assert len(in_flight(them)) == 4
 
 
+async def test_who_waited_through_a_change_of_slots_gives_back_what_it_got() -> None:
+    slots = Slots(1)
+    other, pace = make_pace(1000, slots, "other"), make_pace(1000, slots)
+    async with clients(other, 1) as (holder,), clients(pace, 1) as (waiter,):
+        slots.resize(2)
+        holder.release.set()
+        await turn()
+        waiter.release.set()
+        await turn()
+        async with clients(pace, 4) as them:
+            assert in_flight(them) == [0, 1]
+
+
 async def test_even_a_single_slot_serves_a_doubtful_site() -> None:
     pace = make_pace(1000, Slots(1))
     settle(pace, SLOW)
