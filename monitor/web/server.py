@@ -273,6 +273,7 @@ class _PageResponse(web.StreamResponse):
         """Write all of it, no faster than it is read."""
         for chunk in _chunks(self._parts):
             await self.write(chunk)
+            await asyncio.sleep(0)  # who reads as fast as we inflate would hold up all others till the end
 
 
 def _chunks(parts: Iterable[bytes]) -> Iterator[bytes]:

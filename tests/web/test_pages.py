@@ -8,6 +8,7 @@ import pytest
 
 from monitor.metrics.pieces import Piece, plain
 from monitor.web.pages import Page, Pages
+from monitor.web.server import _PageResponse
 from tests.web.conftest import Serve
 from tests.web.talk import TEXT, Daemon, ask, off_loop, until, work
 
@@ -115,3 +116,19 @@ async def test_fifty_scrapers_get_right_pages_from_two_renderings(
     assert bodies[0].startswith(b"page 1\n")
     assert bodies[1:] == [b"page 2\n"] * 49
     assert press.begun == 2
+
+
+class _ReadAtOnce(_PageResponse):
+    """Its client reads as fast as we write."""
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Never wait."""
+
+
+async def test_others_have_their_turn_while_somebody_reads_as_fast_as_we_write() -> None:
+    response = _ReadAtOnce([Piece.of(bytes(100_000))] * 100, {}, compressed=False)
+    writing, turns = asyncio.ensure_future(response.write_page()), 0  # noqa: TID251
+    while not writing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 100
