@@ -60,15 +60,19 @@ class Ways:
 
     def __init__(self, settings: ApiSettings) -> None:
         """Nothing is sent yet. Raises OSError or ssl.SSLError where `ca_file` cannot be used."""
-        base, proxy = URL(settings.base_url), _proxy(settings)
+        base, proxy = URL(settings.base_url), None
+        self._no_proxy = False
+        if (named := _proxy(settings)) is not None:
+            try:
+                proxy = URL(named)
+            except ValueError:  # nobody has checked what the environment says
+                self._no_proxy = True
         self._seconds = settings.timeout.total_seconds()
         self._connector = aiohttp.TCPConnector(
             limit=0, ssl=ssl.create_default_context(cafile=settings.ca_file), keepalive_timeout=_KEEP_ALIVE
         )
         # What the connector wants to know of a request is the same for all of them.
-        self._request = aiohttp.ClientRequest(
-            "GET", base, loop=asyncio.get_running_loop(), proxy=None if proxy is None else URL(proxy)
-        )
+        self._request = aiohttp.ClientRequest("GET", base, loop=asyncio.get_running_loop(), proxy=proxy)
         self._fixed = _lines({"Host": self._request.headers["Host"], **_ALWAYS})
         self._in_plain_by_proxy = proxy is not None and base.scheme == "http"
         self._prefix = (str(base) if self._in_plain_by_proxy else base.raw_path).rstrip("/")
@@ -84,6 +88,8 @@ class Ways:
         """One request, sent once: its whole answer, or how far it came. Raises for nothing that happens."""
         heard = _Heard()
         try:
+            if self._no_proxy:
+                raise aiohttp.InvalidURL("the proxy's")
             async with asyncio.timeout(self._seconds):
                 connection = await self._connector.connect(self._request, [], _NO_LIMITS)
                 try:

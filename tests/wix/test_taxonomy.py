@@ -399,6 +399,22 @@ async def test_a_proxy_of_the_environment_may_be_named_without_a_scheme(
 
 
 @pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("named", ["http://[::1", "http://127.0.0.1:99999", "127.0.0.1:port"])
+async def test_a_proxy_of_the_environment_that_can_be_none_fails_each_poll(
+    open_party: OpenParty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("http_proxy", named)
+    async with RawServer(good) as server:
+        settings = api_settings(server.url, proxy_from_environment=True)
+        party = await open_party(settings, key_credential(tmp_path))
+        for _ in range(2):
+            observation = await poll(party.client)
+            assert isinstance(observation, PollFailed)
+            assert (observation.reason, observation.detail) == (FailureReason.BAD_RESPONSE, "InvalidURL")
+    assert server.connections == 0
+
+
+@pytest.mark.usefixtures("no_proxies")
 async def test_the_environments_exceptions_hold(
     open_party: OpenParty, tmp_path: Path, proxy: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
