@@ -61,6 +61,17 @@ class ConnectionRows:
         healthy = [state.is_healthy(policy) for policy, state in both]
         return cls(labels, scrape, connections, states, stale, healthy)
 
+    def only(self, those: Sequence[int]) -> "ConnectionRows":
+        """Some of them, by their places."""
+        return ConnectionRows(
+            [self.labels[place] for place in those],
+            self.scrape,
+            [self.connections[place] for place in those],
+            [self.states[place] for place in those],
+            [self.stale[place] for place in those],
+            [self.healthy[place] for place in those],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SiteRows:
@@ -70,18 +81,26 @@ class SiteRows:
     scrape: Scrape
     sites: Sequence[SiteSnapshot]
 
+    def only(self, those: Sequence[int]) -> "SiteRows":
+        """Some of them, by their places."""
+        labels = [self.labels[place] for place in those]
+        return SiteRows(labels, self.scrape, [self.sites[place] for place in those])
 
-AnyRows = ConnectionRows | SiteRows
-Rows = TypeVar("Rows", bound=AnyRows)
+
+Rows = TypeVar("Rows", ConnectionRows, SiteRows)
 Fact = TypeVar("Fact")
 
 
 class Column(NamedTuple, Generic[Rows, Fact]):
-    """One family: its name, its facts of some rows, and the lines of these rows with these facts."""
+    """One family: its name, its facts of some rows, and for each row the lines that it makes with its fact.
+
+    `drifts`: in every slice some rows differ from one scrape to the next, and most do not.
+    """
 
     name: str
     facts: Callable[[Rows], Sequence[Fact]]
     lines: Callable[[Rows, Sequence[Fact]], Iterable[str]]
+    drifts: bool = False
 
 
 def escape(value: str) -> str:
@@ -144,19 +163,18 @@ def _timed(
 
 
 def _dated(
-    name: str, facts: Callable[[ConnectionRows], Sequence[datetime | None]]
+    name: str, facts: Callable[[ConnectionRows], Sequence[datetime | None]], *, drifts: bool = False
 ) -> Column[ConnectionRows, datetime | None]:
     """A family whose facts are moments of the steady clock, or None: no sample."""
 
     def lines(rows: ConnectionRows, facts: Sequence[datetime | None]) -> Iterable[str]:
         epoch = rows.scrape.epoch
         return [
-            f"{name}{{{labels}}} {(at - epoch).total_seconds()}\n"
+            "" if at is None else f"{name}{{{labels}}} {(at - epoch).total_seconds()}\n"
             for labels, at in zip(rows.labels, facts, strict=True)
-            if at is not None
         ]
 
-    return Column(name, facts, lines)
+    return Column(name, facts, lines, drifts)
 
 
 def _own(label: str, value: str) -> str:
@@ -250,10 +268,15 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRows, Any], ...]] = (
         _DIRECTIONS,
     ),
     _worded(f"{_C}poll_success", lambda rows: [state.last_poll_succeeded for state in rows.states], _FLAG),
-    _dated(f"{_C}last_poll_timestamp_seconds", lambda rows: [state.last_poll_at for state in rows.states]),
+    _dated(
+        f"{_C}last_poll_timestamp_seconds",
+        lambda rows: [state.last_poll_at for state in rows.states],
+        drifts=True,
+    ),
     _dated(
         f"{_C}last_success_timestamp_seconds",
         lambda rows: [state.last_success_at for state in rows.states],
+        drifts=True,
     ),
     _timed(f"{_C}poll_interval_seconds", _intervals),
 )
@@ -269,11 +292,10 @@ _S: Final = "wix_calendar_site_"
 
 
 def _failures(rows: SiteRows, counts: Sequence[Sequence[int]]) -> Iterable[str]:
-    return [
-        f"{_S}request_failures_total{{{labels}{own}}} {count}\n"
-        for labels, of_site in zip(rows.labels, counts, strict=True)
-        for own, count in zip(_FAILURES, of_site, strict=True)
-    ]
+    name = f"{_S}request_failures_total"
+    for labels, of_site in zip(rows.labels, counts, strict=True):
+        lines = [f"{name}{{{labels}{own}}} {n}\n" for own, n in zip(_FAILURES, of_site, strict=True)]
+        yield "".join(lines)
 
 
 SITE_COLUMNS: Final[tuple[Column[SiteRows, Any], ...]] = (

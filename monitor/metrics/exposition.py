@@ -80,6 +80,7 @@ class _Kept(NamedTuple):
     labels: Sequence[str]
     facts: Sequence[Any]
     piece: Piece | None  # none where there are no lines
+    lines: Sequence[str] = ()  # row by row, of a column that drifts
 
 
 class _Shelf(Generic[Subject]):
@@ -111,12 +112,32 @@ class _Shelf(Generic[Subject]):
         """A column's lines for the slice that starts there; None where there is none."""
         facts = column.facts(rows)
         kept = self._kept.get((start, column.name))
-        if kept is None or kept.labels is not rows.labels or kept.facts != facts:
-            text = "".join(column.lines(rows, facts))
-            # half a surrogate must not cost the whole page
-            piece = Piece.of(text.encode(errors="replace")) if text else None
-            kept = self._kept[start, column.name] = _Kept(rows.labels, facts, piece)
+        if kept is not None and kept.labels is not rows.labels:
+            kept = None
+        if kept is None or kept.facts != facts:
+            lines = _lines(column, rows, facts, kept)
+            kept = self._kept[start, column.name] = _keep(column, rows, facts, lines)
         return kept.piece
+
+
+def _lines(
+    column: Column[Rows, Any], rows: Rows, facts: Sequence[Any], before: _Kept | None
+) -> Sequence[str]:
+    """The lines of each row; of a column that drifts those of before, where the fact is the same."""
+    if before is None or not column.drifts:
+        return list(column.lines(rows, facts))
+    lines = list(before.lines)
+    new = [place for place, was in enumerate(before.facts) if facts[place] is not was]
+    made = column.lines(rows.only(new), [facts[place] for place in new])
+    for place, line in zip(new, made, strict=True):
+        lines[place] = line
+    return lines
+
+
+def _keep(column: Column[Rows, Any], rows: Rows, facts: Sequence[Any], lines: Sequence[str]) -> _Kept:
+    text = "".join(lines).encode(errors="replace")  # half a surrogate must not cost the whole page
+    piece = Piece.of(text) if text else None
+    return _Kept(rows.labels, facts, piece, lines if column.drifts else ())
 
 
 def _render(

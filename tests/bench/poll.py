@@ -37,8 +37,8 @@ Costs = Mapping[str, tuple[float, ...]]
 FLEET: Final = Fleet(sites=150, each=17, interval=10)
 """255 polls a second, and as many ticks for each as 1,000 sites of 100 at a minute have."""
 
-BUSY: Final = Fleet(sites=100, each=102, interval=10)
-"""1,020 a second, the polls of 61,200 connections at a minute: what is cold at a lower rate is warm here."""
+BUSY: Final = Fleet(sites=100, each=80, interval=10)
+"""800 a second, the polls of 48,000 connections at a minute: what is cold at a lower rate is warm here."""
 
 SCRAPED: Final = Fleet(sites=60, each=17, interval=5)
 """204 a second; its page, or each of its connections, is scraped as often as it is polled."""

@@ -7,6 +7,7 @@ interval of 60 s. The event loop's stalls are seen by a timer of a millisecond o
 
 import argparse
 import asyncio
+import gc
 import random
 import statistics
 import sys
@@ -25,7 +26,7 @@ from monitor.core.model import CalendarType, Connection, ConnectionState, Policy
 from monitor.metrics.exposition import Renderer
 from monitor.metrics.page import negotiate, pieces
 from monitor.metrics.pieces import Piece
-from monitor.metrics.snapshot import SiteSnapshot, Snapshot
+from monitor.metrics.snapshot import Known, SiteSnapshot, Snapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.web.server import Address, Page, Server
 from tests.metrics.reference import registry
@@ -103,7 +104,7 @@ class Watched:
 
     def snapshot(self) -> Snapshot:
         """As the daemon takes it: in one go."""
-        known = list(zip(self.connections, self.states, strict=True))
+        known = Known(self.connections, list(self.states))
         return Snapshot(self.now, timedelta(), known, self.sites)
 
     def page(self, accept: str) -> Page:
@@ -193,6 +194,9 @@ def library(watched: Watched) -> float:
 
 def figures(count: int, runs: int) -> list[Row]:
     watched = Watched(count)
+    gc.collect()
+    gc.freeze()  # as the daemon does when it is ready
+    gc.set_threshold(5_000, 100, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         first, *later = runner.run(scrapes(watched, "gzip", runs))
         plain = runner.run(scrapes(watched, "identity", runs))[1:]
