@@ -116,6 +116,7 @@ class Stage:
     clock: Clock
     epoch: float
     lines: list[Mapping[str, Any]]
+    failures: Failures
     crashes: list[tuple[str, Exception]] = field(default_factory=list)
     task_errors: list[BaseException] = field(default_factory=list)
 
@@ -199,6 +200,7 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
         connections = [Connection("downtown", f"c{n}", f"name-{n}", policy) for n in range(a_set.count)]
         crashes: list[tuple[str, Exception]] = []
         errors: list[BaseException] = []
+        failures = Failures()
         sweep = Sweep(
             connections,
             client,
@@ -208,10 +210,10 @@ def build(tmp_path: Path) -> Callable[..., Stage]:
             clock,
             on_crash=lambda connection, error: crashes.append((connection.id, error)),
             on_task_error=errors.append,
-            failures=Failures(),
+            failures=failures,
         )
         sweep.start()
-        return Stage(sweep, api, ledger, telemetry, clock, epoch, lines, crashes, errors)
+        return Stage(sweep, api, ledger, telemetry, clock, epoch, lines, failures, crashes, errors)
 
     return made
 
@@ -889,6 +891,29 @@ async def test_the_snapshot_tells_the_site_as_it_is(stages: Stages) -> None:
 
 
 # Other connections
+
+
+# What the page is told
+
+
+async def test_each_connection_knows_when_it_is_due_next(stages: Stages) -> None:
+    stage = stages(interval=7.0)
+    await stage.run(20)
+    promised = {each.connection.id: each.next_at for each in stage.sweep.watched}
+    await stage.run(7)
+    assert {each: stage.api.times(each)[-1] for each in promised} == pytest.approx(promised, abs=1e-3)
+    assert stage.sweep.lag_seconds == pytest.approx(0, abs=1e-3)
+
+
+async def test_a_poll_that_failed_is_remembered_with_its_request_id(stages: Stages) -> None:
+    stage = stages(lambda _, at: (LATENCY, Answer(503, ENVELOPE, f"req-{at:.0f}")), count=1, breaker=99)
+    await stage.run(125)
+    kept = stage.failures.of("downtown", "c0")
+    assert [(each.http_status, each.request_id) for each in kept] == [
+        (503, "req-120"),
+        (503, "req-60"),
+        (503, "req-0"),
+    ]
 
 
 def named(stage: Stage, *ids: str) -> list[Connection]:
