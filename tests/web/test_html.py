@@ -7,15 +7,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 
+import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.view.moves import MOVES
 from monitor.web.html import POLICY, SIZE
+from monitor.web.protection import WebConfig
 from tests.view.scene import facts_of, site_of, watched
 from tests.web.shown import HALF, HOSTILE, LONG, MIRRORED, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
+from tests.web.test_passwords import authorized
 
 PAGES = (
     "/",
@@ -252,3 +255,24 @@ def test_a_query_is_shown_as_text(url: str) -> None:
     got: Got = ask(url, "/?text=" + quote('"><script>alert(1)</script>', safe=""))
     assert b"<script>alert" not in got.body
     assert b"No calendar fits" in got.body
+
+
+# Who may look
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/static/page.js", "/events", "/api/v1/connections", "/api/v1/openapi.json"]
+)
+def test_nothing_is_shown_without_the_password(protected: str, path: str) -> None:
+    refused = ask(protected, path)
+    assert (refused.status, refused.body) == (401, b"unauthorized\n")
+    assert ask(protected, "/", headers=authorized(b"alice", b"canary")).status == 200
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("web") / "web-config.yml"
+    path.touch(mode=0o600)
+    path.write_text(f"basic_auth_users:\n  alice: {bcrypt.hashpw(b'canary', bcrypt.gensalt(4)).decode()}\n")
+    with served(fleet(), config=WebConfig(path)) as where:
+        yield where
