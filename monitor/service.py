@@ -10,6 +10,7 @@ import asyncio
 import gc
 import signal
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,6 +50,10 @@ Announce = Callable[[list[str]], None]
 
 _CYCLES: Final = (5_000, 100, 20)
 """How much must be new before cycles are looked for: each look is a stall, and few things here are in one."""
+
+_TURN: Final = 0.001
+"""Seconds after which a thread that reads or writes gives the loop its turn: at Python's own 5 ms, with several turns
+to a request, clients wait a tenth of a second while a configuration is read."""
 
 _HEARTBEAT: Final = timedelta(seconds=1)
 _PURGE_EVERY: Final = timedelta(hours=1)
@@ -313,6 +318,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    sys.setswitchinterval(_TURN)
     gc.disable()  # until it is ready: what a start makes stays, and looking for cycles in it costs seconds
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
     opened = open_store(loaded.settings.store.path, outside.clock)
