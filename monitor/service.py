@@ -52,8 +52,8 @@ _CYCLES: Final = (5_000, 100, 20)
 """How much must be new before cycles are looked for: each look is a stall, and few things here are in one."""
 
 _TURN: Final = 0.001
-"""Seconds after which a thread that reads or writes gives the loop its turn: at Python's own 5 ms, with several turns
-to a request, clients wait a tenth of a second while a configuration is read."""
+"""Seconds after which a thread that reads or writes gives the loop its turn. With Python's own 5 ms a
+client, who needs several turns, waits for a tenth of a second while a configuration is read."""
 
 _HEARTBEAT: Final = timedelta(seconds=1)
 _PURGE_EVERY: Final = timedelta(hours=1)
