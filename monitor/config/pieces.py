@@ -17,6 +17,7 @@ LISTED: Final = "sites"
 """The key of the list that is cut."""
 
 _BEGIN: Final = re.compile(rf"^{LISTED}:[ \t]*(?:#.*)?\r?\n(?:[ \t]*(?:#.*)?\r?\n)*( *)- ", re.MULTILINE)
+_KEY: Final = re.compile(r"[A-Za-z_]")  # a tag, a brace or a byte order mark is another thing at a beginning
 _UNUSUAL: Final = ("\n...", "\n---", "\n%", "\x85", "\u2028", "\u2029")
 
 
@@ -58,8 +59,10 @@ def cut(text: str) -> Pieces | None:
     dash = f"{begin.group(1)}- "
     first, *others = text[begin.start(1) :].split(f"\n{dash}")
     entries = [f"{first}\n", *(f"{dash}{each}\n" for each in others)]
-    end = re.compile(rf"^(?!{dash}) {{0,{len(dash) - 2}}}[^ #\r\n]", re.MULTILINE).search(entries[-1])
+    end = re.compile(rf"^(?!{dash})[^ #\r\n]", re.MULTILINE).search(entries[-1])
     tail = ""
     if end is not None:
         entries[-1], tail = entries[-1][: end.start()], entries[-1][end.start() :]
+        if _KEY.match(tail) is None:
+            return None
     return Pieces(text[: begin.start(1)], entries, tail)

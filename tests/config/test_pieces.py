@@ -48,6 +48,11 @@ LINES = st.sampled_from(
         "\n",
         "    name: twice\n",
         "store: {}\n",
+        "  store: {}\n",
+        " store: {}\n",
+        "{store: {}}\n",
+        "!!map\n",
+        "\ufeffstore: {}\n",
         "\tq: 1\n",
         "  - name: b\r\n",
     ]
@@ -97,6 +102,11 @@ def test_what_is_good_in_pieces_is_good_and_the_same_as_a_whole(text: str) -> No
         "sites:\n  - name: a\n...\n",
         "x: 'open\nsites:\n  - name: a\n  '\n",
         "sites:\n  - name: a\n  -\n    name: b\n",
+        "sites:\n  - name: a\n  store: {}\n",
+        "sites:\n  - name: a\n store: {}\n",
+        "sites:\n  - name: a\n{store: {}}\n",
+        "sites:\n  - name: a\n!!map\nstore: {}\n",
+        "sites:\n  - name: a\n\ufeffstore: {}\n",
     ],
 )
 def test_what_could_read_otherwise_is_not_cut(text: str) -> None:
