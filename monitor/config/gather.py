@@ -41,8 +41,9 @@ class Gatherer:
         return tuple(self._connections_of(real, file) for real, file in files.items())
 
     def forget_what_went(self) -> None:
-        """Let the memory keep the files of this reading only."""
-        self._memory.files = {each.listed.source.path: each for each in self._read.values()}
+        """Let the memory keep the files of this reading only; one that could not be read was none."""
+        named = {each.listed.source.path for each in self._read.values()}
+        self._memory.files = {path: each for path, each in self._memory.files.items() if path in named}
 
     def from_feeds(
         self, loc: Loc, feeds: Sequence[FeedSettings], others: Sequence[Listed]

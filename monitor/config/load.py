@@ -102,6 +102,7 @@ class _Loading:
     def settings(self) -> Settings:
         api, store = self._api(), self._store()
         drafts = make_room(self._drafts(store.path.parent / "feeds"), api.max_in_flight)
+        self._gatherer.forget_what_went()  # even if this is refused: refusals must not pile up
         whole = not self._problems or all(each.severity == "warning" for each in self._problems)
         self._problems += check_sites(self._source, drafts)
         self._problems += check_connections(drafts)
@@ -112,7 +113,6 @@ class _Loading:
     def remember(self, settings: Settings) -> None:
         """Let the next reading find what this one has made."""
         self._memory.finished = {site.name: (self._keys[site.name], site) for site in settings.sites}
-        self._gatherer.forget_what_went()
 
     def _site(self, draft: SiteDraft) -> SiteSettings:
         polling = self._model.polling

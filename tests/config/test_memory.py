@@ -1,12 +1,15 @@
 """A configuration read again: only what has changed is made anew, and it is what a first reading makes."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from monitor.config import Loaded, difference, load
+from monitor.config import Loaded, difference, gather, load
+from monitor.config.memory import FileRead, Memory, read_connections
 from monitor.errors import ConfigError
 
 SITE = """\
@@ -94,6 +97,41 @@ def test_a_file_that_comes_back_empty_is_not_one_that_was_away(fleet: Fleet, tmp
         first.again()
     (tmp_path / "a.json").write_text("")
     assert [each.message for each in first.again().warnings] == ["the file is empty"]
+
+
+def test_a_list_of_a_feed_that_could_not_be_read_is_not_one_that_is_empty(tmp_path: Path) -> None:
+    path, kept = tmp_path / "monitor.yml", tmp_path / "feeds" / "a-0.json"
+    kept.parent.mkdir()
+    feeds = "connection_feeds: [{url: 'https://inventory.example.org/a'}]"
+    site = f"{{name: a, credential: {{api_key_env: KEY, site_id: a}}, {feeds}}}"
+    path.write_text(f"store: {{url: 'sqlite:///{tmp_path}/state.db'}}\nsites:\n  - {site}\n")
+    kept.write_bytes(b"\xff")
+    first = read(path)
+    assert [each.message for each in first.warnings] == ["is not UTF-8; save the file in that encoding"]
+    kept.write_text("")
+    assert [each.message for each in first.again().warnings] == ["the file is empty"]
+
+
+def test_reloads_that_are_refused_do_not_pile_up_what_they_read(fleet: Fleet) -> None:
+    first = read(fleet("a"))
+    made: list[weakref.ref[object]] = []
+
+    def remembered(path: Path, memory: Memory) -> FileRead:
+        its = read_connections(path, memory)
+        made.append(weakref.ref(its.listed.source))
+        return its
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gather, "read_connections", remembered)
+        for name in ("b", "c", "d"):
+            path = fleet(name)
+            path.write_text(path.read_text().replace("api_key_env: KEY", "api_key_env: NO_KEY"))
+            with pytest.raises(ConfigError, match="NO_KEY"):
+                first.again()
+    gc.collect()
+    assert [each() is not None for each in made] == [False, False, True]
+    fleet("a")
+    assert first.again().settings == first.settings
 
 
 @pytest.mark.parametrize(
