@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from multidict import MultiMapping
@@ -25,6 +25,8 @@ FILTERS: Final = ("site", "status", "label", "team", "text", "healthy", "stale")
 
 _FLAGS: Final = {"true": True, "false": False}
 _LONGEST_CURSOR: Final = 2048
+
+_Kept = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # a number that the store can hold
 
 
 class BadParameterError(Exception):
@@ -71,10 +73,10 @@ class Asked:
 
     def limit(self, usual: int, most: int) -> int:
         """How many at most."""
-        text = self._given.get("limit")
+        text = self.text("limit")
         if text is None:
             return usual
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
             raise BadParameterError("limit", f"write a number from 1 to {most}")
         return int(text)
 
@@ -83,7 +85,7 @@ class Asked:
         text = self.text(name) or "0"
         if not (text.isascii() and text.isdigit()):
             raise BadParameterError(name, "write a number")
-        return int(text[:9])
+        return int(text)
 
     def moment(self, name: str, now: datetime) -> datetime | None:
         """A moment: an age such as 7d, or RFC 3339."""
@@ -119,7 +121,7 @@ class Asked:
 
     def instant(self, name: str) -> tuple[int, int] | None:
         """A place in the list of transitions."""
-        found: tuple[int, int] | None = self._cursor(name, tuple[int, int])
+        found: tuple[int, int] | None = self._cursor(name, tuple[_Kept, _Kept])
         return found
 
     def _cursor(self, name: str, kind: Any) -> Any:

@@ -270,6 +270,9 @@ def test_the_description_is_served(url: str) -> None:
         ("/connections?limit=501", "limit"),
         ("/connections?limit=%D9%A3", "limit"),
         ("/connections?limit=" + "9" * 300, "limit"),
+        ("/connections?limit=0000000019999", "limit"),
+        ("/connections?limit=000000001" + "9" * 5000, "limit"),
+        ("/transitions?limit=000000001" + "9" * 30, "limit"),
         ("/connections?cursor=abc", "cursor"),
         ("/connections?cursor=%F0%9F%8E%89", "cursor"),
         ("/connections?cursor=WzFd", "cursor"),
@@ -283,6 +286,8 @@ def test_the_description_is_served(url: str) -> None:
         ("/transitions?since=9999999999y", "since"),
         ("/transitions?connection=anna", "connection"),
         ("/transitions?cursor=WzFd", "cursor"),
+        ("/transitions?cursor=WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMV0", "cursor"),  # [2**63, 1]
+        ("/transitions?cursor=Wy05MjIzMzcyMDM2ODU0Nzc1ODA5LDFd", "cursor"),  # [-(2**63) - 1, 1]
     ],
 )
 def test_a_bad_parameter_is_named_in_a_problem(url: str, path: str, parameter: str) -> None:
