@@ -108,8 +108,9 @@ class Events:
         try:
             if not len(self._tasks):
                 index = await self._outlook.index()
-                self._changed_at = mark_of(index.facts)
-                self._tasks.start(self._watch(index), name="events")
+                if not len(self._tasks):  # who came meanwhile has begun it
+                    self._changed_at = mark_of(index.facts)
+                    self._tasks.start(self._watch(index), name="events")
             stream.tell(_event("hello", self._changed_at))
             yield
         finally:

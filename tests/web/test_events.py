@@ -164,6 +164,15 @@ async def test_nobody_looks_while_no_page_is_open(come: Come, server: tuple[Serv
     await until(lambda: len(server[0]._events._tasks) == 0)
 
 
+async def test_pages_that_come_while_the_first_look_is_taken_share_it(
+    come: Come, fleet: Fleet, server: tuple[Server, str]
+) -> None:
+    fleet.site = site_of([watched(f"c{n}") for n in range(5_000)])
+    for page in [await come() for _ in range(20)]:
+        await page.event("hello")
+    assert len(server[0]._events._tasks) == 1
+
+
 async def test_there_are_only_so_many_streams(
     come: Come, server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
