@@ -37,6 +37,9 @@ PIECE: Final = 250
 UNSEEN: Final = "UNSEEN"
 """In the place of a status where there is none yet."""
 
+UNHEALTHY: Final = (0, 1)
+"""The ranks of what was last known to be otherwise than expected, and is not in maintenance."""
+
 _PLACE: Final = attrgetter("place")
 _ALARMING: Final = (Status.ERROR, Status.NOT_FOUND)
 _IN_MAINTENANCE: Final = 5
@@ -104,7 +107,7 @@ class Tally:
         elif rank == _IN_MAINTENANCE:
             self.maintenance += 1
         else:
-            self.unhealthy += rank <= 1
+            self.unhealthy += rank in UNHEALTHY
             self.stale += entry.stale
         self.unseen += entry.state.status is None
 

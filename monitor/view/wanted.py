@@ -2,7 +2,7 @@
 
 import msgspec
 
-from monitor.view.index import Entry, Index
+from monitor.view.index import UNHEALTHY, Entry, Index
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class Wanted(msgspec.Struct, frozen=True):
         return (
             (self.site is None or entry.site == self.site)
             and (self.status is None or entry.status == self.status)
-            and (self.healthy is None or entry.healthy is self.healthy)
+            and (self.healthy is None or self._is_as_well(entry))
             and (self.stale is None or entry.stale is self.stale)
             and (self.team is None or entry.watching.connection.team == self.team)
             and (self.label is None or self._has_label(entry))
@@ -35,6 +35,10 @@ class Wanted(msgspec.Struct, frozen=True):
     def asks_for_all(self) -> bool:
         """Whether everything fits."""
         return self == Wanted()
+
+    def _is_as_well(self, entry: Entry) -> bool:
+        """What was last known to be unhealthy counts as such while it is stale, as the tally has it."""
+        return entry.healthy is self.healthy or (self.healthy is False and entry.rank in UNHEALTHY)
 
     def _has_label(self, entry: Entry) -> bool:
         key, told, value = (self.label or "").partition("=")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from monitor.core.model import ConnectionState, Status
 from monitor.view.index import PIECE, Entry, page
+from monitor.view.wanted import Wanted, narrowed
 from tests.view.scene import MINUTE, NOW, UNSEEN, WELL, facts_of, indexed, outage, site_of, state, watched
 
 LONG_AGO = NOW - timedelta(hours=1)
@@ -87,3 +88,10 @@ def test_a_large_fleet_is_looked_at_in_pieces() -> None:
     index = indexed(facts_of(site_of([watched(f"c{n}") for n in range(2 * PIECE + 1)])))
     assert [len(piece) for piece in index.pieces] == [PIECE, PIECE, 1]
     assert index.tally.connections == 2 * PIECE + 1
+
+
+def test_who_asks_for_the_unhealthy_is_shown_those_that_are_counted() -> None:
+    index = indexed(facts_of(site_of([watched(f"c{n}", each) for n, each in enumerate(STATES)])))
+    found = [entry for run in index.runs for entry in narrowed(Wanted(healthy=False), run)]
+    assert index.tally.unhealthy == 4
+    assert sorted(entry.name for entry in found) == ["c2", "c3", "c4", "c5"]
