@@ -161,6 +161,7 @@ async def test_an_open_page_follows_a_change_behind_a_password(tmp_path: Path) -
         await stage.daemon.event("connection_transition", connection="anna", to_status="SYNCED")
         await expect(row(page, "anna")).to_contain_text("ERROR")
         await page.get_by_role("button", name="Go on").click()
+        await expect(page.get_by_role("status")).not_to_contain_text("Paused")
         await expect(row(page, "anna")).to_contain_text("SYNCED", timeout=20_000)
 
 

@@ -66,10 +66,14 @@ async function look() {
     lost();
     return;
   }
-  if (!answer.ok) return;
+  if (!answer.ok) {
+    lost(`The monitor does not show this page now (${answer.status})`);
+    return;
+  }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById("main");
   if (!fresh || !live || live.dataset.paused) return;
+  found();
   seen = Number(fresh.dataset.seen);
   for (const part of document.querySelectorAll("[data-live]")) {
     const then = page.getElementById(part.id);
@@ -84,14 +88,19 @@ function plan(soon) {
   planned = setTimeout(look, wait);
 }
 
-function lost() {
-  news.textContent = "The monitor does not answer; what is shown may be old.";
+function lost(why = "The monitor does not answer") {
+  if (!live.dataset.paused) news.textContent = `${why}; what is shown may be old.`;
+}
+
+// A stream that was refused, as where too many pages are open or a proxy has lost the monitor, is asked for again.
+function found() {
+  if (news.textContent.startsWith("The monitor")) news.textContent = "";
+  if (source.readyState === EventSource.CLOSED) connect();
 }
 
 function connect() {
   source = new EventSource("/events");
   source.addEventListener("hello", (event) => {
-    if (news.textContent.startsWith("The monitor")) news.textContent = "";
     if (Number(event.data) > seen) plan(true);
   });
   source.addEventListener("changed", (event) => {
@@ -99,15 +108,13 @@ function connect() {
     news.textContent = told.told;
     if (told.at > seen) plan(true);
   });
-  source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) lost();
-  });
 }
 
 function pause() {
   if (live.dataset.paused) {
     delete live.dataset.paused;
     live.textContent = "Pause";
+    news.textContent = "";
     connect();
     plan(false);
   } else {
