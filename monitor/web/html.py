@@ -21,7 +21,7 @@ from monitor.view.look import ConnectionView, SiteView, look_at, look_at_site
 from monitor.view.verdict import judge
 from monitor.view.wanted import Wanted
 from monitor.web.answers import kept, wants_gzip
-from monitor.web.api import UNREADABLE, ended
+from monitor.web.api import UNREADABLE
 from monitor.web.asking import FILTERS, STATUSES, Asked, BadParameterError, cursor
 from monitor.web.documents import connection_path, runbook_path, site_path
 from monitor.web.hints import poll_command, series_of
@@ -181,7 +181,7 @@ class Html:
         now = facts.wall(facts.now)
         begin = now - max(length for _, length, _, _ in WINDOWS)
         try:
-            chapters = ended(await self._past.life(view.site, view.id, begin, _LONGEST_LIFE), facts)
+            chapters = await self._past.life(view.site, view.id, begin, _LONGEST_LIFE)
         except StoreUnreadableError:
             return {"unreadable": UNREADABLE}
         known_until = view.last_success if view.stale and view.last_success is not None else now
