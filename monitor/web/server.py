@@ -228,6 +228,7 @@ class Server:
 
     async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._protection.headers)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="healthy\n")

@@ -257,6 +257,11 @@ def test_a_query_is_shown_as_text(url: str) -> None:
     assert b"No calendar fits" in got.body
 
 
+@pytest.mark.parametrize("path", ["/", "/nothing", "/static/nothing", "/metrics", "/api/v1/nothing"])
+def test_no_answer_is_guessed_to_be_of_another_type(url: str, path: str) -> None:
+    assert ask(url, path).headers["X-Content-Type-Options"] == "nosniff"
+
+
 # Who may look
 
 
