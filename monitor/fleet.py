@@ -17,7 +17,7 @@ from monitor.config import OAuthCredential, Settings, SiteSettings
 from monitor.core.model import Connection
 from monitor.ledger import Ledger
 from monitor.logs import Redactor
-from monitor.metrics.snapshot import Known, Snapshot
+from monitor.metrics.snapshot import Pairs, Snapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.schedule import Schedule
@@ -127,7 +127,7 @@ class Fleet:
             end = until[name]
             sites.append(sweep.snapshot(maintenance=end is not None and wall < end))
         watched = self._watched()
-        known = Known(watched.connections, [each.state for each in watched.all])
+        known = Pairs(watched.connections, [each.state for each in watched.all])
         return Snapshot(now=now, correction=wall - now, connections=known, sites=sites)
 
     def _watched(self) -> _Watched:

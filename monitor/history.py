@@ -177,21 +177,8 @@ def _chapter_row(chapter: Chapter, now: datetime) -> Sequence[str]:
 
 
 def _chapter_json(chapter: Chapter, now: datetime) -> dict[str, Any]:
-    return {
-        "transition_id": chapter.transition_id,
-        "site": chapter.site,
-        "connection": chapter.connection,
-        "connection_id": chapter.connection_id,
-        "from_status": chapter.from_status,
-        "from_reason": chapter.from_reason,
-        "to_status": chapter.status,
-        "to_reason": chapter.reason,
-        "healthy": chapter.healthy,
-        "observed_at": _time(chapter.since),
-        "not_before": _time(chapter.not_before),
-        "until": _time(chapter.until),
-        "lasted_seconds": max(((chapter.until or now) - chapter.since).total_seconds(), 0.0),
-    }
+    lasted = (chapter.until or now) - chapter.since
+    return {**chapter.document(), "lasted_seconds": max(lasted.total_seconds(), 0.0)}
 
 
 def _sum_row(total: Sum) -> Sequence[str]:

@@ -1,13 +1,11 @@
 """One site's sweep: every connection polled once an interval, in phase, never twice at a time.
 
-A tick lets the timer run on until the one after next: it goes from one due instant to the following, so that
-a poll starts at its own however coarse the ticks are, and a late tick delays nothing. All times here are
-monotonic seconds, but for `now`, which is read once a poll from the steady clock.
+A tick lets the agenda run on until the one after next, so that a poll starts at its own instant however
+coarse the ticks are, and a late tick delays nothing. All times here are monotonic seconds, but for `now`,
+which is read once a poll from the steady clock.
 """
 
 import asyncio
-import heapq
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import datetime, timedelta
@@ -18,6 +16,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from monitor.agenda import Agenda
 from monitor.clock import Clock
 from monitor.core.effects import SecretReplaced
 from monitor.core.machine import advance
@@ -96,17 +95,14 @@ class Sweep:
         self._failures = failures
         self._tasks = TaskBag(on_task_error)
         self._order = count()
-        self._agenda: list[_Due] = []
-        self._horizon = -math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for = math.inf
+        self._agenda = Agenda[_Due](clock, self._fall_due)
         self._trial_timer: asyncio.TimerHandle | None = None
         self._tried: Watched | None = None  # whose poll under way is the trial
         self._trial_crashed_at: datetime | None = None
         self._walk = 0
         self._extras: deque[float] = deque()  # when those of the last window were begun
         self._stopped = False
-        self._waiting = 0  # polls
+        self.polls_waiting = 0  # due, and held back by the pace
         self.lag_seconds: float | None = None  # of the poll that was started last
         self._interval = self.pace.site.interval.total_seconds()
         self._leaving: dict[str, Watched] = {}  # let go, and a poll of theirs has not ended yet
@@ -185,16 +181,13 @@ class Sweep:
                 watched.plan = next(self._order)
                 latest = now + wait if watched.due is None else max(watched.due + longest, now)
                 self._push(min(now + wait, latest), watched, then=now + wait if latest < now + wait else None)
-        self._arm()
 
     def tick(self) -> None:
         """Let what comes due soon fall due."""
         if self._stopped:
             return
         self._look_at_the_secret()
-        self._horizon = self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds()
-        self._disarm()  # the loop's clock, unlike ours, does not count through a suspend
-        self._arm()
+        self._agenda.run_on(self._clock.monotonic() + _TICKS_AHEAD * self.tick_period.total_seconds())
 
     def snapshot(self, *, maintenance: bool) -> SiteSnapshot:
         """The site as `/metrics` shows it."""
@@ -202,27 +195,22 @@ class Sweep:
         down = state.outage
         return SiteSnapshot(
             name=self.pace.site.name,
-            up=False if down is not None else (True if state.answered else None),
+            up=state.up,
             down_reason=down.reason if down is not None else None,
             requests=self.pace.requests,
             failures=dict(self.pace.failures),
             requests_per_minute=self.pace.requests_per_minute,
             throttled_seconds=self.pace.throttled_seconds,
-            polls_waiting=self._waiting,
+            polls_waiting=self.polls_waiting,
             breaker_open=down is not None,
             maintenance=maintenance,
             connections=len(self.watched),
         )
 
-    @property
-    def polls_waiting(self) -> int:
-        """How many are due and held back by the pace."""
-        return self._waiting
-
     async def drain(self, limit: float) -> int:
         """Start nothing more, let answers under way arrive; how many were cut off after `limit` seconds."""
         self._stopped = True
-        self._disarm()
+        self._agenda.stop()
         if self._trial_timer is not None:
             self._trial_timer.cancel()
         for watched in self.watched:
@@ -239,30 +227,7 @@ class Sweep:
     def _push(self, at: float, watched: Watched, *, extra: bool = False, then: float | None = None) -> None:
         if not extra:
             watched.next_at = at
-        heapq.heappush(self._agenda, _Due(at, next(self._order), watched, watched.plan, extra, then))
-
-    def _arm(self) -> None:
-        """Set the timer for what comes due next, if that lies before the horizon."""
-        at = self._agenda[0].at if self._agenda else math.inf
-        if at > self._horizon or at >= self._armed_for or self._stopped:
-            return
-        self._disarm()
-        wait = max(at - self._clock.monotonic(), 0.0)
-        self._timer, self._armed_for = asyncio.get_running_loop().call_later(wait, self._fire), at
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._armed_for = None, math.inf
-
-    def _fire(self) -> None:
-        until = max(self._clock.monotonic(), self._armed_for)  # a timer may be a little early
-        self._timer, self._armed_for = None, math.inf
-        try:
-            while self._agenda and self._agenda[0].at <= until:
-                self._fall_due(heapq.heappop(self._agenda))
-        finally:
-            self._arm()
+        self._agenda.add(_Due(at, next(self._order), watched, watched.plan, extra, then))
 
     def _fall_due(self, due: _Due) -> None:
         if due.extra:
@@ -316,7 +281,7 @@ class Sweep:
         watched.task = self._tasks.start(self._guarded(watched, trial=trial))
 
     def _enter(self, watched: Watched, stage: _Stage) -> None:
-        self._waiting += (stage is _Stage.WAITING) - (watched.stage is _Stage.WAITING)
+        self.polls_waiting += (stage is _Stage.WAITING) - (watched.stage is _Stage.WAITING)
         watched.stage = stage
 
     async def _guarded(self, watched: Watched, *, trial: bool) -> None:
@@ -367,7 +332,6 @@ class Sweep:
         if watched.state.is_unsettled(policy, now):
             watched.extra_at = self._clock.monotonic() + policy.unsettled_interval.total_seconds()
             self._push(watched.extra_at, watched, extra=True)
-            self._arm()
 
     def _plan_trial(self) -> None:
         """While the site is down, one poll per back-off, by another connection each time."""

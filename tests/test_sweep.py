@@ -976,7 +976,7 @@ async def test_who_goes_before_the_first_step_of_its_poll_is_polled_when_it_is_b
     stage, loop = stages(count=1), asyncio.get_running_loop()
     same = named(stage, "c0")
     stage.sweep.tick()
-    timer = stage.sweep._timer
+    timer = stage.sweep._agenda._timer
     assert timer is not None
     loop.call_at(timer.when(), stage.sweep.take_over, ())
     await asyncio.sleep(1.0)

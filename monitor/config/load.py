@@ -40,8 +40,7 @@ def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.R
 
     Raises ConfigError with every problem, warnings too, in file order.
     """
-    with _no_collections():
-        return _load(path, environ, secrets, Memory())
+    return _again(path, environ, secrets, Memory())
 
 
 @contextmanager

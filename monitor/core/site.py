@@ -65,6 +65,11 @@ class SiteState(msgspec.Struct, frozen=True, gc=False):
     wait_until: datetime | None = None
     limited_since: datetime | None = None
 
+    @property
+    def up(self) -> bool | None:
+        """Whether Wix answers us for the site; None before its first answer."""
+        return False if self.outage is not None else (True if self.answered else None)
+
     def may_ask(self, now: datetime) -> bool:
         """Whether an ordinary poll may be sent."""
         return self.outage is None and not self.must_wait(now)

@@ -26,7 +26,7 @@ class SiteSnapshot(msgspec.Struct, frozen=True, gc=False):
     connections: int
 
 
-class Known(Sequence[tuple[Connection, ConnectionState]]):
+class Pairs(Sequence[tuple[Connection, ConnectionState]]):
     """Connections, each with what is known of it: pairs that are made when they are asked for."""
 
     def __init__(self, connections: Sequence[Connection], states: Sequence[ConnectionState]) -> None:

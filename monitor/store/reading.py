@@ -8,17 +8,16 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from monitor.core.model import HEALTHY_BY_DEFAULT
 from monitor.errors import BackupError, StoreUnreadableError
+from monitor.logs import rfc3339
 from monitor.store.rows import micros, moment
 from monitor.store.schema import VERSION
 
 _BUSY_SECONDS: Final = 5.0
 _STEPS: Final = 10_000  # of SQLite's machine between two looks at the time
-_EARLIEST: Final = -(2**63)
-_LATEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,23 @@ class Chapter:
         """How much of it lies in a window."""
         return max(min(self.until or end, end) - max(self.since, begin), timedelta())
 
+    def document(self) -> dict[str, Any]:
+        """It as JSON tells it; `until` is null while it lasts."""
+        return {
+            "transition_id": self.transition_id,
+            "site": self.site,
+            "connection": self.connection,
+            "connection_id": self.connection_id,
+            "from_status": self.from_status,
+            "from_reason": self.from_reason,
+            "to_status": self.status,
+            "to_reason": self.reason,
+            "healthy": self.healthy,
+            "observed_at": rfc3339(self.since),
+            "not_before": None if self.not_before is None else rfc3339(self.not_before),
+            "until": None if self.until is None else rfc3339(self.until),
+        }
+
 
 @dataclass(slots=True)
 class Sum:
@@ -102,40 +118,17 @@ _CHAPTERS: Final = """
             ORDER BY n DESC LIMIT 1) AS was_healthy
     FROM transition AS it
     LEFT JOIN connection ON connection.site = it.site AND connection.id = it.connection_id
-    WHERE it.observed_at < :until
-      AND (:site IS NULL OR it.site = :site)
-      AND (:connection_id IS NULL OR it.connection_id = :connection_id)
-      AND (:connection IS NULL OR it.connection_id IN (
-        SELECT connection_id FROM transition WHERE site = :site AND connection = :connection
-        UNION SELECT id FROM connection WHERE site = :site AND name = :connection))
-      AND (:status IS NULL OR it.to_status = :status)
-"""
-_NEWEST_FIRST: Final = "ORDER BY it.observed_at DESC, it.n DESC"
-_SEEN: Final = f"{_CHAPTERS} AND it.observed_at >= :since {_NEWEST_FIRST}"
-_BEGUN_WITH: Final = """
-    SELECT (SELECT n FROM transition AS before
-        WHERE before.site = each.site AND before.connection_id = each.connection_id
-          AND before.observed_at < :since
-        ORDER BY n DESC LIMIT 1)
-    FROM (SELECT DISTINCT site, connection_id FROM transition) AS each
-"""
-_HELD: Final = f"{_CHAPTERS} AND (it.observed_at >= :since OR it.n IN ({_BEGUN_WITH})) {_NEWEST_FIRST}"
-
-
-_CHANGES: Final = """
-    SELECT it.*, connection.kept_at,
-        (SELECT observed_at FROM transition AS next
-            WHERE next.site = it.site AND next.connection_id = it.connection_id AND next.n > it.n
-            ORDER BY n LIMIT 1) AS until,
-        (SELECT healthy FROM transition AS last
-            WHERE last.site = it.site AND last.connection_id = it.connection_id AND last.n < it.n
-            ORDER BY n DESC LIMIT 1) AS was_healthy
-    FROM transition AS it
-    LEFT JOIN connection ON connection.site = it.site AND connection.id = it.connection_id
 """
 _BORE_THE_NAME: Final = """it.connection_id IN (
     SELECT connection_id FROM transition WHERE site = :site AND connection = :connection
     UNION SELECT id FROM connection WHERE site = :site AND name = :connection)"""
+_BEGAN_IN_IT: Final = "it.observed_at >= :since"
+_HELD_IN_IT: Final = """(it.observed_at >= :since OR it.n IN (
+    SELECT (SELECT n FROM transition AS before
+        WHERE before.site = each.site AND before.connection_id = each.connection_id
+          AND before.observed_at < :since
+        ORDER BY n DESC LIMIT 1)
+    FROM (SELECT DISTINCT site, connection_id FROM transition) AS each))"""
 
 Instant = tuple[int, int]
 """Where a change stands among all others: its time in microseconds, and its number."""
@@ -153,36 +146,46 @@ class Reader:
 
     def seen(self, wanted: Wanted) -> Iterator[Chapter]:
         """What was seen to begin in the time wanted, newest first."""
-        return (_chapter(row) for row in self._db.execute(_SEEN, _parameters(wanted)))
+        return map(_chapter, self._rows(wanted))
 
     def held(self, wanted: Wanted) -> Iterator[Chapter]:
         """What held at some time of that wanted, newest first: what began in it, and what it began with."""
-        return (_chapter(row) for row in self._db.execute(_HELD, _parameters(wanted)))
+        return map(_chapter, self._rows(wanted, since=_HELD_IN_IT))
 
     def changes(
         self, wanted: Wanted, limit: int, before: Instant | None = None
     ) -> list[tuple[Instant, Chapter]]:
-        """A page of what was seen in the time wanted, newest first, each with its place.
+        """A page of what was seen to begin in the time wanted, newest first, each with its place.
 
-        `before` is the place of the last one of the page before. Unlike `seen` it asks for what is wanted
-        only, so that an index serves.
+        `before` is the place of the last one of the page before.
         """
+        rows = self._rows(wanted, before=before, limit=limit)
+        return [((row["observed_at"], row["n"]), _chapter(row)) for row in rows]
+
+    def _rows(
+        self,
+        wanted: Wanted,
+        *,
+        since: str = _BEGAN_IN_IT,
+        before: Instant | None = None,
+        limit: int = -1,
+    ) -> sqlite3.Cursor:
+        """Only what is wanted is asked for, so that an index serves; a limit of -1 is none."""
         conditions = [
             ("it.site = :site", wanted.site),
             ("it.connection_id = :connection_id", wanted.connection_id),
             (_BORE_THE_NAME, wanted.connection),
             ("it.to_status = :status", wanted.status),
-            ("it.observed_at >= :since", wanted.since),
+            (since, wanted.since),
             ("it.observed_at < :until", wanted.until),
             ("(it.observed_at, it.n) < (:at, :n)", before),
         ]
         where = " AND ".join(text for text, given in conditions if given is not None) or "1"
         at, n = before or (None, None)
-        rows = self._db.execute(
-            f"{_CHANGES} WHERE {where} {_NEWEST_FIRST} LIMIT :limit",
+        return self._db.execute(
+            f"{_CHAPTERS} WHERE {where} ORDER BY it.observed_at DESC, it.n DESC LIMIT :limit",
             {**_parameters(wanted), "at": at, "n": n, "limit": limit},
         )
-        return [((row["observed_at"], row["n"]), _chapter(row)) for row in rows]
 
     def back_up(self, destination: Path) -> None:
         """Copy the store as it is now, whoever writes it meanwhile; there is a whole copy in the end or none.
@@ -294,8 +297,8 @@ def _parameters(wanted: Wanted) -> dict[str, object]:
         "connection": wanted.connection,
         "connection_id": wanted.connection_id,
         "status": wanted.status,
-        "since": _EARLIEST if wanted.since is None else micros(wanted.since),
-        "until": _LATEST if wanted.until is None else micros(wanted.until),
+        "since": None if wanted.since is None else micros(wanted.since),
+        "until": None if wanted.until is None else micros(wanted.until),
     }
 
 

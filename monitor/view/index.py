@@ -29,7 +29,7 @@ import msgspec
 
 from monitor.core.model import ConnectionState, Status
 from monitor.view.facts import Facts, SiteFacts, Watching
-from monitor.view.look import maintenance_of
+from monitor.view.look import still_to_come
 
 PIECE: Final = 250
 """Connections of a piece: about half a millisecond."""
@@ -196,7 +196,7 @@ def _entry(watching: Watching, facts: Facts) -> Entry:
     rank = _HEALTHY
     if not well or stale:
         rank = _rank(state, well=well, stale=stale)
-        if connection.maintenance_until is not None and maintenance_of(connection, facts.wall(now)):
+        if still_to_come(connection.maintenance_until, facts.wall(now)):
             rank = _IN_MAINTENANCE
     healthy = None if stale or state.status is None else well
     since = _moved_at(state, stale=stale and well)

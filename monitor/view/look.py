@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from monitor.core.model import CalendarType, Connection, ErrorReason, FailureReason, Status
+from monitor.core.model import CalendarType, ErrorReason, FailureReason, Status
 from monitor.core.site import REFUSALS
 from monitor.view.facts import Facts, SiteFacts, Watching
 from monitor.view.failures import FailedPoll
@@ -127,7 +127,7 @@ def look_at(watching: Watching, site: SiteFacts, facts: Facts) -> ConnectionView
         interval=state.interval(policy, now),
         import_enabled=state.import_enabled,
         export_enabled=state.export_enabled,
-        maintenance_until=maintenance_of(connection, facts.wall(now)),
+        maintenance_until=still_to_come(connection.maintenance_until, facts.wall(now)),
         transitions=state.transitions,
         move=move_for(connection, state, site.state, now, stale=stale),
     )
@@ -137,10 +137,9 @@ def look_at_site(site: SiteFacts, facts: Facts) -> SiteView:
     """One site."""
     state, now = site.state, facts.now
     down = state.outage
-    until = site.maintenance_until
     return SiteView(
         name=site.name,
-        up=False if down is not None else (True if state.answered else None),
+        up=state.up,
         down_reason=down.reason if down is not None else None,
         down_since=facts.wall(down.since) if down is not None else None,
         http_status=down.http_status if down is not None else None,
@@ -161,15 +160,14 @@ def look_at_site(site: SiteFacts, facts: Facts) -> SiteView:
         interval_in_force=site.interval_in_force,
         credential=site.credential,
         credential_state=_credential_state(site),
-        maintenance_until=until if until is not None and facts.wall(now) < until else None,
+        maintenance_until=still_to_come(site.maintenance_until, facts.wall(now)),
         connections=len(site.watched),
         move=site_move(state),
     )
 
 
-def maintenance_of(connection: Connection, wall: datetime) -> datetime | None:
-    """Until when a connection is in maintenance, None where it is not."""
-    until = connection.maintenance_until
+def still_to_come(until: datetime | None, wall: datetime) -> datetime | None:
+    """The end of a maintenance, None where there is none or it is over."""
     return until if until is not None and wall < until else None
 
 

@@ -15,7 +15,6 @@ PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"
 
 OPENS_NOTHING: Final = {
-    "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 

@@ -20,7 +20,6 @@ from monitor.web.documents import (
     connection_whole,
     fleet_document,
     site_document,
-    transition_document,
 )
 from monitor.web.hints import poll_command, series_of
 from monitor.web.outlook import Outlook
@@ -143,7 +142,7 @@ class Api:
         found = await self._past.changes(wanted, limit + 1, asked.instant("cursor"))
         told = ended((chapter for _, chapter in found[:limit]), facts)
         body = {
-            "transitions": [transition_document(each) for each in told],
+            "transitions": [each.document() for each in told],
             "next": cursor(found[limit - 1][0]) if len(found) > limit else None,
         }
         return document(request, body)

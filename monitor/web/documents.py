@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import quote
 
 from monitor.logs import rfc3339
-from monitor.store.reading import Chapter
 from monitor.view.failures import FailedPoll
 from monitor.view.index import Index, Tally
 from monitor.view.look import ConnectionView, SiteView
@@ -107,24 +106,6 @@ def fleet_document(index: Index) -> Document:
             scope: {"state": each.state, "told": each.told, **_move(each.move)}
             for scope, each in zip(("calendars", "sites", "sight"), verdict.scopes, strict=True)
         },
-    }
-
-
-def transition_document(chapter: Chapter) -> Document:
-    """One change, and until when it lasted; `until` is null while it lasts."""
-    return {
-        "transition_id": chapter.transition_id,
-        "site": chapter.site,
-        "connection": chapter.connection,
-        "connection_id": chapter.connection_id,
-        "from_status": chapter.from_status,
-        "from_reason": chapter.from_reason,
-        "to_status": chapter.status,
-        "to_reason": chapter.reason,
-        "healthy": chapter.healthy,
-        "observed_at": rfc3339(chapter.since),
-        "not_before": _time(chapter.not_before),
-        "until": _time(chapter.until),
     }
 
 

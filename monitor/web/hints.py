@@ -2,13 +2,14 @@
 
 import shlex
 
+from monitor.metrics.columns import escape
 from monitor.metrics.families import FAMILIES, Group
 from monitor.view.look import ConnectionView
 
 
 def series_of(view: ConnectionView) -> list[str]:
     """The selectors of all its series, as PromQL has them."""
-    labels = f'site="{_escaped(view.site)}",connection="{_escaped(view.name)}"'
+    labels = f'site="{escape(view.site)}",connection="{escape(view.name)}"'
     return [f"{family.name}{{{labels}}}" for family in FAMILIES if family.group is Group.CONNECTION]
 
 
@@ -16,7 +17,3 @@ def poll_command(view: ConnectionView, config_file: str) -> str:
     """The command line that polls it now, for a shell."""
     words = ("wix-calendar-monitor", "poll", f"--config.file={config_file}", f"{view.site}/{view.name}")
     return shlex.join(words)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

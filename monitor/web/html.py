@@ -26,6 +26,7 @@ from monitor.web.asking import FILTERS, STATUSES, Asked, BadParameterError, curs
 from monitor.web.documents import connection_path, runbook_path, site_path
 from monitor.web.hints import poll_command, series_of
 from monitor.web.outlook import Outlook
+from monitor.web.pages import in_turns
 from monitor.web.past import Past
 from monitor.web.runbooks import inline, runbook
 from monitor.web.timeline import COLUMNS, WINDOWS, draw, spans_of
@@ -42,7 +43,6 @@ POLICY: Final = (
 
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "Vary": "Accept-Encoding",
@@ -58,7 +58,6 @@ _LONGEST_LIFE: Final = 2000  # chapters that a timeline is made of
 _SITES_OFFERED: Final = 200
 _RENDERED: Final = 64  # pages that are kept for as long as the look that they show
 _WIDTH: Final = 1000
-_AT_A_TIME: Final = 0.001  # seconds of rendering before others have their turn
 
 
 @cache
@@ -157,7 +156,7 @@ class Html:
             next=_turned(wanted, "after", found.after),
             previous=_turned(wanted, "before", found.until),
         )
-        return page, gzip.compress(page, 6, mtime=0)
+        return page, _squeezed(page)
 
     async def _connection(self, request: web.Request) -> web.StreamResponse:
         facts = self._outlook.facts()
@@ -257,16 +256,9 @@ class Html:
 
     async def _render(self, template: str, facts: Facts, **shown: Any) -> bytes:
         """A page, made bit by bit: polls have their turn in between."""
-        clock = asyncio.get_running_loop().time
-        now = facts.wall(facts.now)
-        bits: list[str] = []
-        until = clock() + _AT_A_TIME
-        for bit in self._templates.get_template(template).generate(now=now, seen=mark_of(facts), **shown):
-            bits.append(bit)
-            if clock() >= until:
-                await asyncio.sleep(0)
-                until = clock() + _AT_A_TIME
-        return "".join(bits).encode("utf-8", "replace")
+        made = self._templates.get_template(template)
+        bits = made.generate(now=facts.wall(facts.now), seen=mark_of(facts), **shown)
+        return "".join(await in_turns(bits)).encode("utf-8", "replace")
 
 
 def mark_of(facts: Facts) -> int:
@@ -277,9 +269,13 @@ def mark_of(facts: Facts) -> int:
 def _html(request: web.Request, plain: bytes, squeezed: bytes | None = None) -> web.Response:
     response = web.Response(body=plain, content_type="text/html", charset="utf-8", headers=HEADERS)
     if wants_gzip(request):
-        response.body = gzip.compress(plain, 6, mtime=0) if squeezed is None else squeezed
+        response.body = _squeezed(plain) if squeezed is None else squeezed
         response.headers["Content-Encoding"] = "gzip"
     return response
+
+
+def _squeezed(page: bytes) -> bytes:
+    return gzip.compress(page, 6, mtime=0)
 
 
 def _by_kind(index: Index) -> list[tuple[str, int]]:

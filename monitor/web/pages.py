@@ -1,17 +1,22 @@
-"""One rendering of a page for all who ask for it at the same time.
+"""Pages: one rendering of a page for all who ask for it at the same time, and how it is written.
 
 Nobody gets a page that was begun before they asked: who comes while one is rendered shares the next one.
 However many ask, rendering takes at most half of the loop's time.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
-from monitor.metrics.pieces import Piece
+from aiohttp import web
+
+from monitor.metrics.pieces import Piece, gzipped, gzipped_size, plain, plain_size
 
 _AT_A_TIME: Final = 0.001  # seconds of rendering, and the rest of a piece, before others have their turn
+_CHUNK: Final = 64 * 1024
 _LONGEST_REST: Final = 1.0  # seconds
+
+T = TypeVar("T")
 
 
 class Page(NamedTuple):
@@ -45,14 +50,54 @@ class Pages:
         async with self._turn:
             await asyncio.sleep(max(0.0, self._rested - clock()))
             del self._waiting[page.content_type]
-            began, pieces = clock(), []
-            until = began + _AT_A_TIME
+            began = clock()
             try:
-                for piece in page.pieces:
-                    pieces.append(piece)
-                    if clock() >= until:
-                        await asyncio.sleep(0)
-                        until = clock() + _AT_A_TIME
+                return await in_turns(page.pieces)
             finally:
                 self._rested = clock() + min(clock() - began, _LONGEST_REST)
-            return pieces
+
+
+async def in_turns(bits: Iterable[T]) -> list[T]:
+    """All of them, as they are made; others have their turn in between."""
+    clock = asyncio.get_running_loop().time
+    made: list[T] = []
+    until = clock() + _AT_A_TIME
+    for bit in bits:
+        made.append(bit)
+        if clock() >= until:
+            await asyncio.sleep(0)
+            until = clock() + _AT_A_TIME
+    return made
+
+
+class PageResponse(web.StreamResponse):
+    """A page that many may share: written bit by bit, so that a slow reader holds only a bit more.
+
+    It is kept compressed; who wants it plain has it inflated as it is written.
+    """
+
+    def __init__(self, page: Sequence[Piece], headers: Mapping[str, str], *, compressed: bool) -> None:
+        super().__init__(headers=headers)
+        self.page = page
+        self._parts = gzipped(page) if compressed else plain(page)
+        self.content_length = gzipped_size(page) if compressed else plain_size(page)
+        if compressed:
+            self.headers["Content-Encoding"] = "gzip"
+
+    async def write_page(self) -> None:
+        """Write all of it, no faster than it is read."""
+        for chunk in _chunks(self._parts):
+            await self.write(chunk)
+            await asyncio.sleep(0)  # who reads as fast as we inflate would hold up all others till the end
+
+
+def _chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, in chunks of one size but for the last."""
+    held = bytearray()
+    for part in parts:
+        held += part
+        while len(held) >= _CHUNK:
+            yield bytes(held[:_CHUNK])
+            del held[:_CHUNK]
+    if held:
+        yield bytes(held)

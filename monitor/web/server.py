@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from monitor.errors import CannotStartError
-from monitor.metrics.pieces import Piece, gzipped, gzipped_size, plain, plain_size
 from monitor.systemd import handed_over
 from monitor.tasks import TaskBag
 from monitor.view.facts import Facts
@@ -26,7 +25,7 @@ from monitor.web.events import Events, EventStream
 from monitor.web.html import Html
 from monitor.web.listening import Address, listen, url_of
 from monitor.web.outlook import Outlook, nothing
-from monitor.web.pages import Page, Pages
+from monitor.web.pages import Page, PageResponse, Pages
 from monitor.web.passwords import Credentials, Passwords, Verdict
 from monitor.web.past import Past
 from monitor.web.protection import Protection, Told, WebConfig
@@ -36,7 +35,6 @@ __all__ = ["Address", "Known", "Page", "ReloadAnswer", "Server", "WebOptions"]
 _REQUEST_LIMIT: Final = 64 * 1024
 _LINE_LIMIT: Final = 8 * 1024  # bytes of a request's first line, and of a header
 _HEADER_LIMIT: Final = 100
-_CHUNK: Final = 64 * 1024
 _CLOSING_SECONDS: Final = 1.0
 _OPEN_TO_ALL: Final = frozenset({"/-/healthy", "/-/ready"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="wix-calendar-monitor", charset="UTF-8"'}
@@ -202,7 +200,7 @@ class Server:
         connection.now_reads()
         with suppress(ConnectionError):  # which aiohttp meets again and takes for the end of the client
             await response.prepare(request)
-            if isinstance(response, _PageResponse) and request.method != "HEAD":
+            if isinstance(response, PageResponse) and request.method != "HEAD":
                 with self._readers.reading(response.page, connection):
                     await response.write_page()
             elif isinstance(response, EventStream) and request.method != "HEAD":
@@ -253,40 +251,7 @@ class Server:
         compressed = wants_gzip(request)
         pieces = await self._pages.rendered(page)
         headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
-        return _PageResponse(pieces, headers, compressed=compressed)
-
-
-class _PageResponse(web.StreamResponse):
-    """A page that many may share: written bit by bit, so that a slow reader holds only a bit more.
-
-    It is kept compressed; who wants it plain has it inflated as it is written.
-    """
-
-    def __init__(self, page: Sequence[Piece], headers: Mapping[str, str], *, compressed: bool) -> None:
-        super().__init__(headers=headers)
-        self.page = page
-        self._parts = gzipped(page) if compressed else plain(page)
-        self.content_length = gzipped_size(page) if compressed else plain_size(page)
-        if compressed:
-            self.headers["Content-Encoding"] = "gzip"
-
-    async def write_page(self) -> None:
-        """Write all of it, no faster than it is read."""
-        for chunk in _chunks(self._parts):
-            await self.write(chunk)
-            await asyncio.sleep(0)  # who reads as fast as we inflate would hold up all others till the end
-
-
-def _chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, in chunks of one size but for the last."""
-    held = bytearray()
-    for part in parts:
-        held += part
-        while len(held) >= _CHUNK:
-            yield bytes(held[:_CHUNK])
-            del held[:_CHUNK]
-    if held:
-        yield bytes(held)
+        return PageResponse(pieces, headers, compressed=compressed)
 
 
 async def _listen(addresses: Sequence[Address]) -> list[socket.socket]:

@@ -134,10 +134,10 @@ class Ways:
         lines = self._fixed + _lines(headers)
         if self._in_plain_by_proxy and (password := self._request.headers.get("Proxy-Authorization")):
             lines += _lines({"Proxy-Authorization": password})
-        if body is None:
-            return f"{method} {self._prefix}{path} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
-        content = json.dumps(body).encode()
-        lines += _lines({"Content-Type": "application/json", "Content-Length": str(len(content))})
+        content = b""
+        if body is not None:
+            content = json.dumps(body).encode()
+            lines += _lines({"Content-Type": "application/json", "Content-Length": str(len(content))})
         return f"{method} {self._prefix}{path} HTTP/1.1\r\n{lines}\r\n".encode("ascii") + content
 
 

@@ -142,10 +142,8 @@ class Pace:
         OutdatedError where the request is not `fit` any more when its turn comes.
         """
         self.check(trial=trial)
-        held = self._take_at_once()
-        if held is None:
-            held = await self._wait_for_turn(trial=trial, fit=fit)
-        elif not fit():
+        held = self._take_at_once() or await self._wait_for_turn(trial=trial)
+        if not fit():
             _release(held)
             raise OutdatedError(self.site.name)
         self.budget.started()
@@ -169,7 +167,7 @@ class Pace:
             return None
         return (self._site_slots, *slots)
 
-    async def _wait_for_turn(self, *, trial: bool, fit: Callable[[], bool]) -> Held:
+    async def _wait_for_turn(self, *, trial: bool) -> Held:
         """In order, one at a time: for the budget, then for the slots."""
         held: Held = ()
         self._queue += 1
@@ -180,17 +178,12 @@ class Pace:
                 await self._wait_for_budget(trial=trial)
                 held += await self._slots.take(self._is_doubtful)
                 self.check(trial=trial)
-                self._check_fit(fit)
         except BaseException:
             _release(held)
             raise
         finally:
             self._queue -= 1
         return held
-
-    def _check_fit(self, fit: Callable[[], bool]) -> None:
-        if not fit():
-            raise OutdatedError(self.site.name)
 
     def _is_doubtful(self) -> bool:
         return self._doubtful

@@ -26,7 +26,7 @@ from monitor.core.model import CalendarType, Connection, ConnectionState, Policy
 from monitor.metrics.exposition import Renderer
 from monitor.metrics.page import negotiate, pieces
 from monitor.metrics.pieces import Piece
-from monitor.metrics.snapshot import Known, SiteSnapshot, Snapshot
+from monitor.metrics.snapshot import Pairs, SiteSnapshot, Snapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.web.server import Address, Page, Server
 from tests.metrics.reference import registry
@@ -104,7 +104,7 @@ class Watched:
 
     def snapshot(self) -> Snapshot:
         """As the daemon takes it: in one go."""
-        known = Known(self.connections, list(self.states))
+        known = Pairs(self.connections, list(self.states))
         return Snapshot(self.now, timedelta(), known, self.sites)
 
     def page(self, accept: str) -> Page:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from monitor.metrics.pieces import Piece, plain
-from monitor.web.pages import Page, Pages
-from monitor.web.server import _PageResponse
+from monitor.web.pages import Page, PageResponse, Pages
 from tests.web.conftest import Serve
 from tests.web.talk import TEXT, Daemon, ask, off_loop, until, work
 
@@ -118,7 +117,7 @@ async def test_fifty_scrapers_get_right_pages_from_two_renderings(
     assert press.begun == 2
 
 
-class _ReadAtOnce(_PageResponse):
+class _ReadAtOnce(PageResponse):
     """Its client reads as fast as we write."""
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
