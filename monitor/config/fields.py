@@ -16,6 +16,9 @@ from monitor.durations import format_duration, parse_duration
 DURATION_PATTERN: Final = (
     r"^(0|(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?)$"  # as monitor.durations reads it
 )
+DOTS: Final = (".", "..")
+"""What no path of a URL can end in, however it is written: clients take it away."""
+
 _MOMENT_PATTERN: Final = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$"
 _MOMENT: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})?", re.ASCII
@@ -90,9 +93,20 @@ def _without_control(text: str) -> str:
     return text
 
 
+def _with_an_address(name: str) -> str:
+    if name in DOTS:
+        raise complaint(f"{show(name)} can have no page: a browser takes it for a folder; write another name")
+    return name
+
+
 Team = Annotated[str, Field(max_length=200), AfterValidator(_without_control)]
 LabelValue = Annotated[str, Field(max_length=1000), AfterValidator(_without_control)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_control)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"not": {"enum": [*DOTS]}}),
+    AfterValidator(_without_control),
+    AfterValidator(_with_an_address),
+]
 ConnectionId = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_without_control)]
 Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_control)]
 

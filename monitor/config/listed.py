@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from monitor.config.document import Loc
+from monitor.config.fields import DOTS
 from monitor.config.model import Entry, Group
 from monitor.config.source import Source
 from monitor.core.model import Status
@@ -109,8 +110,8 @@ def _written(entry: Entry) -> Written:
 
 
 def default_name(connection_id: str) -> str:
-    """The name of a connection that was given none: its id where that is short, else a digest of it."""
-    if len(connection_id) <= _LONGEST_OWN_NAME:
+    """The name of a connection that was given none: its id where that will do, else with a digest."""
+    if len(connection_id) <= _LONGEST_OWN_NAME and connection_id not in DOTS:
         return connection_id
     digest = blake2b(connection_id.encode(), digest_size=4).hexdigest()
     return f"{connection_id[:_KEPT]}-{digest}"

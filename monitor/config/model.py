@@ -176,8 +176,8 @@ class Entry(StrictModel):
     )
     name: Maybe[Name] = Field(
         None,
-        description="Our name for it, unique in its site; by default the id, or of an id over 64 characters "
-        "its first 12 and a short digest.",
+        description="Our name for it, unique in its site, neither . nor ..; by default the id, or of an id "
+        "over 64 characters its first 12 and a short digest.",
     )
     labels: dict[LabelName, LabelValue] = Field(
         {}, description="Labels on wix_calendar_connection_info; Prometheus label names, not ours."

@@ -111,6 +111,15 @@ def test_any_visible_id_is_taken_and_names_its_connection(accept: Accept, identi
     assert connection.id == connection.name == identity
 
 
+@pytest.mark.parametrize("identity", [".", ".."])
+def test_an_id_of_dots_is_taken_and_its_connection_has_a_name_with_an_address(
+    accept: Accept, identity: str
+) -> None:
+    (connection,) = accept(SMALL.replace("one", json.dumps(identity))).settings.sites[0].connections
+    assert connection.id == identity
+    assert connection.name == f"{identity}-{connection.name[-8:]}"
+
+
 @given(st.text("ab/%? é", min_size=65, max_size=300), st.text("ab/%? é", min_size=65, max_size=300))
 def test_long_ids_get_short_names_that_differ(one: str, other: str) -> None:
     assert default_name(one).startswith(f"{one[:12]}-")
