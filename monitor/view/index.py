@@ -37,11 +37,9 @@ PIECE: Final = 250
 UNSEEN: Final = "UNSEEN"
 """In the place of a status where there is none yet."""
 
-UNHEALTHY: Final = (0, 1)
-"""The ranks of what was last known to be otherwise than expected, and is not in maintenance."""
-
 _PLACE: Final = attrgetter("place")
 _ALARMING: Final = (Status.ERROR, Status.NOT_FOUND)
+_UNHEALTHY: Final = (0, 1)
 _IN_MAINTENANCE: Final = 5
 _HEALTHY: Final = 6
 
@@ -75,6 +73,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return self.place[3]
 
     @property
+    def unwell(self) -> bool:
+        """Whether it was last known to be otherwise than expected."""
+        return self.state.status is not None and not self.state.is_healthy(self.watching.connection.policy)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is not well, or not known to be, and in maintenance."""
+        return self.place[0] == _IN_MAINTENANCE
+
+    @property
     def status(self) -> str:
         """Its status, or UNSEEN."""
         return self.state.status or UNSEEN
@@ -87,7 +95,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Tally:
-    """Counts; `unhealthy` and `stale` do not count what is in maintenance."""
+    """Counts; `unhealthy` and `stale` do not count what rests, which `maintenance` does."""
 
     connections: int = 0
     healthy: int = 0
@@ -107,7 +115,7 @@ class Tally:
         elif rank == _IN_MAINTENANCE:
             self.maintenance += 1
         else:
-            self.unhealthy += rank in UNHEALTHY
+            self.unhealthy += rank in _UNHEALTHY
             self.stale += entry.stale
         self.unseen += entry.state.status is None
 

@@ -2,13 +2,14 @@
 
 import msgspec
 
-from monitor.view.index import UNHEALTHY, Entry, Index
+from monitor.view.index import Entry, Index
 
 
 class Wanted(msgspec.Struct, frozen=True):
     """All that is given must fit; None asks for any.
 
     `label` is a key, or `key=value`; `text` is found in names, ids, teams and labels, whatever its case.
+    `healthy` is false of what was last known to be otherwise, `maintenance` true of what is not well in it.
     """
 
     site: str | None = None
@@ -18,14 +19,16 @@ class Wanted(msgspec.Struct, frozen=True):
     text: str | None = None
     healthy: bool | None = None
     stale: bool | None = None
+    maintenance: bool | None = None
 
     def fits(self, entry: Entry) -> bool:
         """Whether a connection is one of those."""
         return (
             (self.site is None or entry.site == self.site)
             and (self.status is None or entry.status == self.status)
-            and (self.healthy is None or self._is_as_well(entry))
+            and (self.healthy is None or (entry.healthy is True if self.healthy else entry.unwell))
             and (self.stale is None or entry.stale is self.stale)
+            and (self.maintenance is None or entry.resting is self.maintenance)
             and (self.team is None or entry.watching.connection.team == self.team)
             and (self.label is None or self._has_label(entry))
             and (self.text is None or self._has_text(entry))
@@ -35,10 +38,6 @@ class Wanted(msgspec.Struct, frozen=True):
     def asks_for_all(self) -> bool:
         """Whether everything fits."""
         return self == Wanted()
-
-    def _is_as_well(self, entry: Entry) -> bool:
-        """What was last known to be unhealthy counts as such while it is stale, as the tally has it."""
-        return entry.healthy is self.healthy or (self.healthy is False and entry.rank in UNHEALTHY)
 
     def _has_label(self, entry: Entry) -> bool:
         key, told, value = (self.label or "").partition("=")

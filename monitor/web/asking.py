@@ -20,7 +20,7 @@ STATUSES: Final = (*Status, UNSEEN)
 LONGEST: Final = 256
 """Characters of a parameter."""
 
-FILTERS: Final = ("site", "status", "label", "team", "text", "healthy", "stale")
+FILTERS: Final = ("site", "status", "label", "team", "text", "healthy", "stale", "maintenance")
 """The parameters that narrow a list of connections."""
 
 _FLAGS: Final = {"true": True, "false": False}
@@ -107,6 +107,7 @@ class Asked:
             text=self.text("text"),
             healthy=self.flag("healthy"),
             stale=self.flag("stale"),
+            maintenance=self.flag("maintenance"),
         )
 
     def place(self, name: str) -> Place | None:

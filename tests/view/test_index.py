@@ -90,8 +90,17 @@ def test_a_large_fleet_is_looked_at_in_pieces() -> None:
     assert index.tally.connections == 2 * PIECE + 1
 
 
-def test_who_asks_for_the_unhealthy_is_shown_those_that_are_counted() -> None:
-    index = indexed(facts_of(site_of([watched(f"c{n}", each) for n, each in enumerate(STATES)])))
-    found = [entry for run in index.runs for entry in narrowed(Wanted(healthy=False), run)]
-    assert index.tally.unhealthy == 4
-    assert sorted(entry.name for entry in found) == ["c2", "c3", "c4", "c5"]
+def test_who_asks_for_what_is_counted_is_shown_just_that() -> None:
+    those = [watched(f"c{n}", each) for n, each in enumerate(STATES)]
+    resting = [watched(f"m{n}", each, maintenance_until=NOW + MINUTE) for n, each in enumerate(STATES)]
+    index = indexed(facts_of(site_of([*those, *resting])))
+
+    def shown(wanted: Wanted) -> str:
+        return " ".join(sorted(entry.name for run in index.runs for entry in narrowed(wanted, run)))
+
+    assert shown(Wanted(healthy=False, maintenance=False)) == "c2 c3 c4 c5"
+    assert shown(Wanted(stale=True, maintenance=False)) == "c4 c6"
+    assert shown(Wanted(maintenance=True)) == "m1 m2 m3 m4 m5 m6"
+    assert (index.tally.unhealthy, index.tally.stale, index.tally.maintenance) == (4, 2, 6)
+    assert shown(Wanted(healthy=False)) == "c2 c3 c4 c5 m2 m3 m4 m5"
+    assert shown(Wanted(stale=True)) == "c4 c6 m4 m6"

@@ -135,6 +135,8 @@ def test_whatever_its_name_a_connection_is_found_by_it(url: str, name: str) -> N
         ({"healthy": "false", "site": "downtown"}, {"anna", "cleo", "emil", "gina"}),
         ({"healthy": "true", "site": "downtown"}, {"ben", "hugo"}),
         ({"stale": "true", "site": "downtown"}, {"fred"}),
+        ({"healthy": "false", "maintenance": "false"}, {"anna", "cleo", "gina"}),
+        ({"maintenance": "true"}, {"emil"}),
         ({"site": "nowhere"}, set()),
         ({"site": "midtown", "status": ""}, {"c0", "c1", "c2"}),
     ],

@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
@@ -140,6 +141,19 @@ def test_filters_stay_filled_in_and_can_be_dropped(url: str) -> None:
     assert "selected" in next(its for tag, its in page.tags if tag == "option" and "selected" in its)
     assert page.hrefs("/") != []
     assert "Show all" in page.text
+
+
+def test_a_count_leads_to_as_many_calendars(url: str) -> None:
+    page = ask(url, "/").body.decode()
+    counts = re.findall(r'href="(/\?[^"]+)"[^>]*>[^/]*?<b>([\d,]+)</b>', re.sub(r"<svg.*?</svg>", "", page))
+    assert {path.partition("=")[0] for path, _ in counts} == {
+        "/?status",
+        "/?healthy",
+        "/?stale",
+        "/?maintenance",
+    }
+    for path, count in counts:
+        assert f"of {count}, the worst first" in read(url, unescape(path)).text, path
 
 
 def test_pages_lead_on_and_back() -> None:
