@@ -1,14 +1,17 @@
 """What is wrong, in a sentence for each: calendars, sites, or our own sight."""
 
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from monitor.view.facts import SiteFacts
 from monitor.view.index import Index, page
 from monitor.view.moves import MOVES, Move, move_for, site_move
 
-_NAMED: Final = 3
-"""Sites that a sentence names."""
+NAMED: Final = 3
+"""Connections or sites that a sentence names at most."""
 
 _MOST: Final = 0.5
 _LONGEST: Final = 60  # characters of a name in a sentence
@@ -52,10 +55,17 @@ def judge(index: Index) -> Verdict:
     return Verdict(_calendars(index), _sites(index), _sight(index))
 
 
-def spoken(site: str, name: str) -> str:
-    """A connection within a sentence: not too long, and without what would turn the sentence round."""
-    text = f"{site}/{name}".translate(_TURNING)
+def spoken(name: str) -> str:
+    """A name within a sentence: not too long, and without what would turn the sentence round."""
+    text = name.translate(_TURNING)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def several(told: Iterable[str], count: int) -> str:
+    """The first few of so many within a sentence, and how many there are besides."""
+    named = list(islice(told, NAMED))
+    more = count - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
 
 
 def _calendars(index: Index) -> Scope:
@@ -81,21 +91,23 @@ def _one_calendar(index: Index) -> Scope:
     facts = index.facts
     site = facts.sites[worst.site].state
     move = move_for(worst.watching.connection, worst.state, site, facts.now, stale=worst.stale)
-    told = f"1 calendar of {index.tally.connections:,} broken: {spoken(worst.site, worst.name)}"
+    told = f"1 calendar of {index.tally.connections:,} broken: {spoken(f'{worst.site}/{worst.name}')}"
     return Scope("Calendars", "bad", told, move)
 
 
 def _sites(index: Index) -> Scope:
     down = index.down
     if down:
-        names = ", ".join(site.name for site in down[:_NAMED]) + (" …" if len(down) > _NAMED else "")
-        told = f"{len(down):,} of {_count(len(index.sites), 'site')} down: {names}"
+        told = f"{len(down):,} of {_count(len(index.sites), 'site')} down: {_names(down)}"
         return Scope("Sites", "bad", told, site_move(down[0].state))
     limited = [site for site in index.facts.sites.values() if site.state.limited_since is not None]
     if limited:
-        names = ", ".join(site.name for site in limited[:_NAMED])
-        return Scope("Sites", "unknown", f"Told to wait: {names}", MOVES["WixCalendarRateLimited"])
+        return Scope("Sites", "unknown", f"Told to wait: {_names(limited)}", MOVES["WixCalendarRateLimited"])
     return Scope("Sites", "well", f"{_count(len(index.sites), 'site')}, none down")
+
+
+def _names(sites: Sequence[SiteFacts]) -> str:
+    return several((spoken(site.name) for site in sites), len(sites))
 
 
 def _sight(index: Index) -> Scope:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from monitor.tasks import TaskBag
 from monitor.view.index import Entry, Index
-from monitor.view.verdict import spoken
+from monitor.view.verdict import NAMED, several, spoken
 from monitor.web.html import HEADERS, mark_of
 from monitor.web.outlook import Outlook
 
@@ -27,7 +27,6 @@ STREAMS: Final = 100
 
 _EVERY: Final = 2.0
 _UNREAD: Final = 4  # events that may wait for a reader
-_NAMED: Final = 3
 _AT_A_TIME: Final = 5  # streams
 _PART: Final = 0.75  # of the time that an answer may take
 _PATIENCE: Final = 15.0  # seconds after which a silent stream says that it is alive
@@ -155,7 +154,7 @@ async def _difference(before: Index, now: Index) -> str | None:
             await asyncio.sleep(0)
             continue
         count += 1
-        if len(changed) < _NAMED:
+        if len(changed) < NAMED:
             changed.append(each)
     if count:
         return _sentence(changed, count)
@@ -176,9 +175,8 @@ def _changes(before: Index, now: Index) -> Iterator[Entry | None]:
 
 
 def _sentence(changed: list[Entry], count: int) -> str:
-    named = "; ".join(f"{spoken(each.site, each.name)} is {_state(each)}" for each in changed)
-    more = f"; {count - len(changed):,} more" if count > len(changed) else ""
-    return f"{count:,} calendar{'' if count == 1 else 's'} changed: {named}{more}"
+    told = (f"{spoken(f'{each.site}/{each.name}')} is {_state(each)}" for each in changed)
+    return f"{count:,} calendar{'' if count == 1 else 's'} changed: {several(told, count)}"
 
 
 def _state(entry: Entry) -> str:
@@ -190,9 +188,11 @@ def _of_sites(before: Index, now: Index) -> str | None:
     was, its = ({site.name for site in index.down} for index in (before, now))
     if was == its:
         return None
-    down, up = sorted(its - was), sorted(was - its)
-    told = [f"{name} is down" for name in down[:_NAMED]] + [f"{name} is up" for name in up[:_NAMED]]
-    return "Sites changed: " + "; ".join(told)
+    told = [
+        f"{spoken(name)} is {'down' if name in its else 'up'}"
+        for name in (*sorted(its - was), *sorted(was - its))
+    ]
+    return f"Sites changed: {several(told, len(told))}"
 
 
 def _event(name: str, data: object) -> bytes:

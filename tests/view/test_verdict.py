@@ -71,5 +71,14 @@ def test_the_widest_cause_is_told_first(
 
 
 def test_a_name_within_a_sentence_neither_turns_it_round_nor_fills_it() -> None:
-    assert spoken("downtown", "\u202egnp.exe\u2069") == "downtown/gnp.exe"
-    assert spoken("downtown", "x" * 200) == f"downtown/{'x' * 50}…"
+    assert spoken("downtown/\u202egnp.exe\u2069") == "downtown/gnp.exe"
+    assert spoken("downtown/" + "x" * 200) == f"downtown/{'x' * 50}…"
+
+
+def test_of_many_sites_a_few_are_named_shortly_and_the_others_counted() -> None:
+    down = [site(f"{n}{'x' * 199}", STALE, known=outage()) for n in range(5)]
+    waiting = [site(f"w{n}", state(), known=SiteState(limited_since=NOW)) for n in range(4)]
+    well = [site(f"s{n}", state()) for n in range(6)]
+    names = ", ".join(f"{n}{'x' * 58}…" for n in range(3))
+    assert headline(*down, *well)[2] == f"5 of 11 sites down: {names} and 2 more"
+    assert headline(*waiting, *well)[2] == "Told to wait: w0, w1, w2 and 1 more"

@@ -143,8 +143,8 @@ async def test_a_changed_configuration_is_told_in_few_words(come: Come, fleet: F
     fleet.those = [watched(f"c{n}") for n in range(500)]
     fleet.site = site_of(fleet.those)
     told = json.loads(await page.event("changed"))["told"]
-    assert told.startswith("500 calendars changed: downtown/c0 is SYNCED; ")
-    assert told.endswith("; 497 more")
+    assert told.startswith("500 calendars changed: downtown/c0 is SYNCED, ")
+    assert told.endswith(" and 497 more")
 
 
 async def test_who_comes_later_learns_when_something_changed_last(come: Come, fleet: Fleet) -> None:
