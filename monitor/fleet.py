@@ -146,6 +146,7 @@ class Fleet:
             correction=self._clock.wall(now) - now,
             sites={site.name: _facts_of(site, self._sweeps[site.name]) for site in self.settings.sites},
             failures=self._failures,
+            store=self._ledger.facts,
         )
 
     async def tally(self) -> str:

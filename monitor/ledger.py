@@ -12,18 +12,20 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Effect, SyncSettingsChanged, Transition
 from monitor.core.machine import Step
 from monitor.core.model import Connection, ConnectionState
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.store import Booking, Key, Store
+from monitor.view.facts import StoreFacts
 
 BACKLOG: Final = 50_000
 """Steps with something to tell that wait for the disk at most, about 1 KiB each."""
@@ -49,22 +51,29 @@ class Ledger:
         store: Store,
         reporter: Reporter,
         telemetry: Telemetry,
+        clock: Clock,
         log: FilteringBoundLogger,
         checkpoint: timedelta,
     ) -> None:
         self._store = store
         self._reporter = reporter
         self._telemetry = telemetry
+        self._clock = clock
         self._log = log
         self.checkpoint_every = checkpoint
         self._thread = ThreadPoolExecutor(1, "store")
         self._pending: list[tuple[Booking, tuple[Effect, ...]]] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
         self._told: list[str] = []
-        self._failing = False
+        self._failing_since: datetime | None = None
         self._news = asyncio.Event()
         self._checkpoint_at = 0.0
         self._known = store.states()
+
+    @property
+    def facts(self) -> StoreFacts:
+        """How the store does, to be looked at."""
+        return StoreFacts(self._failing_since, len(self._pending), BACKLOG)
 
     def known(self, connection: Connection) -> ConnectionState | None:
         """What an earlier run left behind, or this one when the connection was last let go."""
@@ -147,7 +156,9 @@ class Ledger:
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> None:
         """Forget what is older than the retention, a bounded piece at a time; not while the disk fails."""
-        while not self._failing and await self._attempt(partial(self._store.purge, retention, watched)):
+        while self._failing_since is None and await self._attempt(
+            partial(self._store.purge, retention, watched)
+        ):
             pass
 
     async def close(self, limit: float) -> int:
@@ -167,7 +178,7 @@ class Ledger:
 
     async def _pause(self, now: float) -> None:
         """Until there is something to write, and a little longer while the disk fails."""
-        if self._failing:
+        if self._failing_since is not None:
             await asyncio.sleep(_RETRY_SECONDS)
             return
         patience = max(self._checkpoint_at - now, 0.0)
@@ -191,12 +202,12 @@ class Ledger:
             done = await self._on_thread(work)
         except sqlite3.Error as error:
             self._telemetry.store_failed()
-            if not self._failing:
+            if self._failing_since is None:
+                self._failing_since = self._clock.now()
                 self._log.error("store_failing", reason=str(error), waiting=len(self._pending))
-            self._failing = True
             return None
-        if self._failing:
-            self._failing = False
+        if self._failing_since is not None:
+            self._failing_since = None
             self._log.info("store_recovered", waiting=len(self._pending))
         return done
 

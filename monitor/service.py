@@ -106,7 +106,12 @@ class Service:
             self._telemetry.store_failed()
         reporter = Reporter(self._log, self._telemetry, self._clock)
         self._ledger = Ledger(
-            opened.store, reporter, self._telemetry, self._log, checkpoint_for(loaded.settings)
+            opened.store,
+            reporter,
+            self._telemetry,
+            self._clock,
+            self._log,
+            checkpoint_for(loaded.settings),
         )
         self._fleet = Fleet(
             loaded.settings,

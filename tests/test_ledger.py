@@ -33,6 +33,7 @@ from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.store import Booking, Key, Store, open_store
+from monitor.view.facts import StoreFacts
 
 # A power of two makes sums of the loop's times exact: else it could wait for a float's last bit for ever.
 pytestmark = [pytest.mark.looptime(resolution=2**-20), pytest.mark.timeout(30)]
@@ -109,7 +110,9 @@ class Desk:
             None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger(0)
         )
         reporter = Reporter(log, self.telemetry, self.clock)
-        self.ledger = Ledger(self.disk, reporter, self.telemetry, log, timedelta(seconds=checkpoint))
+        self.ledger = Ledger(
+            self.disk, reporter, self.telemetry, self.clock, log, timedelta(seconds=checkpoint)
+        )
         self.states: dict[str, ConnectionState] = {}
         self.running: asyncio.Task[None] | None = None
         self.reader = sqlite3.connect(path, isolation_level=None)
@@ -330,6 +333,20 @@ async def test_while_the_disk_fails_polls_go_on_and_all_is_told_once_it_recovers
     assert (recovered["event"], recovered["waiting"]) == ("store_recovered", 6)
     assert desk.disk.commits[0].at == pytest.approx(4.0, abs=1e-2), "tried again every second"
     assert desk.lines.index(recovered) < desk.lines.index(desk.events("connection_first_seen")[0])
+
+
+async def test_since_when_the_disk_fails_and_what_waits_for_it_is_known(desks: Desks) -> None:
+    desk = desks()
+    desk.disk.failures = 3
+    desk.run()
+    desk.poll(ANNA)
+    await desk.until(lambda: desk.failures() == 1)
+    began = desk.clock.now()
+    desk.poll(BEN)
+    await desk.until(lambda: desk.failures() == 3)
+    assert desk.ledger.facts == StoreFacts(began, 2, BACKLOG)
+    await desk.until(lambda: len(desk.told()) == 2)
+    assert desk.ledger.facts == StoreFacts(None, 0, BACKLOG)
 
 
 async def test_past_the_backlog_a_change_is_not_booked_and_nothing_grows(desks: Desks) -> None:

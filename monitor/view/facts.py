@@ -54,6 +54,15 @@ class SiteFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """The store: since when (steady) it takes nothing, and how many changes wait, in `room` for so many."""
+
+    failing_since: datetime | None = None
+    waiting: int = 0
+    room: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that is watched, at `now` of the steady clock and `monotonic`; `correction` makes it wall time."""
 
@@ -62,6 +71,7 @@ class Facts:
     correction: timedelta
     sites: Mapping[str, SiteFacts]
     failures: Failures
+    store: StoreFacts = StoreFacts()
 
     def wall(self, moment: datetime) -> datetime:
         """What the machine's clock calls a steady moment."""

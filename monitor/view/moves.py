@@ -42,6 +42,7 @@ MOVES: Final = _table(
     Move("WixUnreachable", "operator", "most sites cannot be asked for: network, or Wix"),
     Move("WixCalendarSiteUnreachable", "operator", "one site cannot be asked for"),
     Move("WixCalendarRateLimited", "operator", "Wix says that we ask too often"),
+    Move("WixCalendarStoreFailing", "operator", "the store cannot be written"),
 )
 """As the index of the runbooks has them."""
 

@@ -1,4 +1,4 @@
-"""What is wrong, in a sentence for each: calendars, sites, or our own sight."""
+"""What is wrong, in a sentence for each: calendars, sites, our own sight, or our store."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from monitor.view.facts import SiteFacts
+from monitor.view.facts import Facts, SiteFacts
 from monitor.view.index import Index, page
 from monitor.view.moves import MOVES, Move, move_for, site_move
 
@@ -20,7 +20,7 @@ _TURNING: Final = dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F),
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """How one of the three is: `state` is well, bad or unknown."""
+    """How one of them is: `state` is well, bad or unknown."""
 
     name: str
     state: str
@@ -29,16 +29,21 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Three scopes, and which of them explains the others: the widest that is bad, else that is unknown."""
+    """The scopes, and which is read first: the widest that is bad, else that is unknown.
+
+    A wider one explains the narrower; the store, which explains none, is first where no other is bad.
+    """
 
     calendars: Scope
     sites: Scope
     sight: Scope
+    store: Scope
 
     @property
-    def scopes(self) -> tuple[Scope, Scope, Scope]:
-        """From the narrowest to the widest."""
-        return self.calendars, self.sites, self.sight
+    def scopes(self) -> tuple[Scope, ...]:
+        """From the narrowest to the widest; the store only while it fails."""
+        failing = (self.store,) if self.store.state == "bad" else ()
+        return *failing, self.calendars, self.sites, self.sight
 
     @property
     def headline(self) -> Scope:
@@ -51,8 +56,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def judge(index: Index) -> Verdict:
-    """Tell whether it is calendars, sites, or our own blindness."""
-    return Verdict(_calendars(index), _sites(index), _sight(index))
+    """Tell whether it is calendars, sites, our own blindness, or our store."""
+    return Verdict(_calendars(index), _sites(index), _sight(index), _store(index.facts))
 
 
 def spoken(name: str) -> str:
@@ -120,6 +125,16 @@ def _sight(index: Index) -> Scope:
     if tally.stale:
         return Scope("Our sight", "unknown", f"{_count(tally.stale, 'calendar')} stale: not known now")
     return Scope("Our sight", "well", "Every answer is fresh")
+
+
+def _store(facts: Facts) -> Scope:
+    store = facts.store
+    if store.failing_since is None:
+        return Scope("Store", "well", "Every change is kept")
+    since = f"{facts.wall(store.failing_since):%Y-%m-%d %H:%M} UTC"
+    waiting = f"{_count(store.waiting, 'change')} of at most {store.room:,} held in memory"
+    told = f"Cannot be written since {since}: polling goes on, {waiting}"
+    return Scope("Store", "bad", told, MOVES["WixCalendarStoreFailing"])
 
 
 def _count(number: int, what: str) -> str:

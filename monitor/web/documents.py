@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from monitor.logs import rfc3339
 from monitor.view.failures import FailedPoll
 from monitor.view.index import Index, Tally
@@ -97,14 +99,20 @@ def tally_document(tally: Tally) -> Document:
 
 def fleet_document(index: Index) -> Document:
     """The whole fleet in a few numbers, and what is wrong in a sentence each."""
-    verdict = judge(index)
+    store = index.facts.store
+    since = store.failing_since
     return {
         **tally_document(index.tally),
         "sites": len(index.sites),
         "sites_down": [site.name for site in index.down],
+        "store": {
+            "failing_since": None if since is None else rfc3339(index.facts.wall(since)),
+            "changes_waiting": store.waiting,
+            "changes_waiting_at_most": store.room,
+        },
         "verdict": {
             scope: {"state": each.state, "told": each.told, **_move(each.move)}
-            for scope, each in zip(("calendars", "sites", "sight"), verdict.scopes, strict=True)
+            for scope, each in msgspec.structs.asdict(judge(index)).items()
         },
     }
 

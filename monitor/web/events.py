@@ -158,7 +158,7 @@ async def _difference(before: Index, now: Index) -> str | None:
             changed.append(each)
     if count:
         return _sentence(changed, count)
-    return _of_sites(before, now)
+    return _of_sites(before, now) or _of_store(before, now)
 
 
 def _changes(before: Index, now: Index) -> Iterator[Entry | None]:
@@ -193,6 +193,13 @@ def _of_sites(before: Index, now: Index) -> str | None:
         for name in (*sorted(its - was), *sorted(was - its))
     ]
     return f"Sites changed: {several(told, len(told))}"
+
+
+def _of_store(before: Index, now: Index) -> str | None:
+    failed, fails = (index.facts.store.failing_since is not None for index in (before, now))
+    if failed == fails:
+        return None
+    return "The store cannot be written" if fails else "The store can be written again"
 
 
 def _event(name: str, data: object) -> bytes:

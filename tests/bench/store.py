@@ -80,7 +80,7 @@ def unchanged_poll(folder: Path, count: int) -> float:
     """Microseconds that booking one confirmed poll takes on the event loop; nothing is written for it."""
     store = open_store(folder / f"same-{time.monotonic_ns()}.db", CLOCK).store
     silent: Any = Silent()
-    ledger = Ledger(store, silent, Telemetry(), get_logger(), MINUTE)
+    ledger = Ledger(store, silent, Telemetry(), CLOCK, get_logger(), MINUTE)
     steps = [(each.connection, Step(each.state)) for each in first_sights(count)]
     seconds = timed(lambda: [ledger.book(connection, step) for connection, step in steps])
     store.close()

@@ -1,6 +1,7 @@
 """Killed, stopped, started again: what was known stays known, what was told keeps its id, nothing is lost."""
 
 import asyncio
+import json
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -201,6 +202,8 @@ async def test_a_full_disk_stops_no_poll_and_no_scrape_and_loses_no_change(tmp_p
                 await daemon.event("store_failing")
                 await until_answered(simulator, daemon, "ben", 3)
                 full = samples(await daemon.get("/metrics"))
+                told = json.loads(await daemon.get("/api/v1/fleet"))
+                page = await daemon.get("/")
                 assert daemon.events("connection_transition") == []
                 small.empty()
                 line = await daemon.event("connection_transition", connection="anna", to_status="ERROR")
@@ -208,6 +211,8 @@ async def test_a_full_disk_stops_no_poll_and_no_scrape_and_loses_no_change(tmp_p
                 assert await daemon.stop() == 0
         kept = list(transitions(small.path / "state.db"))
     assert full["wix_calendar_connection_status", "anna", "ERROR"] == 1
+    assert (told["verdict"]["store"]["state"], told["store"]["changes_waiting"]) == ("bad", 1)
+    assert told["verdict"]["store"]["told"] in page
     assert full["wix_calendar_connection_poll_success", "ben", ""] == 1
     assert full["wix_calendar_monitor_store_failures_total", "", ""] >= 1
     assert len(daemon.events("store_failing")) == len(daemon.events("store_recovered")) == 1

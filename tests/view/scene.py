@@ -16,7 +16,7 @@ from monitor.core.model import (
     Status,
 )
 from monitor.core.site import Outage, SiteState
-from monitor.view.facts import Facts, SiteFacts
+from monitor.view.facts import Facts, SiteFacts, StoreFacts
 from monitor.view.failures import Failures
 from monitor.view.index import Index, build
 
@@ -34,6 +34,8 @@ WELL: Final = ConnectionState(
     last_success_at=NOW - MINUTE / 2,
     last_poll_succeeded=True,
 )
+KEPT: Final = StoreFacts(failing_since=None, waiting=0, room=50_000)
+FAILING: Final = StoreFacts(failing_since=NOW - 47 * MINUTE, waiting=1234, room=50_000)
 UNSEEN: Final = ConnectionState(watched_since=NOW - MINUTE / 2)
 
 
@@ -86,7 +88,7 @@ def site_of(those: Iterable[Watched], name: str = "downtown", **facts: Any) -> S
     return SiteFacts(**(usual | facts))
 
 
-def facts_of(*sites: SiteFacts, correction: timedelta = timedelta()) -> Facts:
+def facts_of(*sites: SiteFacts, correction: timedelta = timedelta(), store: StoreFacts = KEPT) -> Facts:
     """A fleet of these sites."""
     return Facts(
         now=NOW,
@@ -94,6 +96,7 @@ def facts_of(*sites: SiteFacts, correction: timedelta = timedelta()) -> Facts:
         correction=correction,
         sites={site.name: site for site in sites},
         failures=Failures(),
+        store=store,
     )
 
 

@@ -8,7 +8,7 @@ from monitor.core.model import FailureReason, Status
 from monitor.core.site import SiteState
 from monitor.view.facts import SiteFacts
 from monitor.view.verdict import judge, spoken
-from tests.view.scene import NOW, UNSEEN, facts_of, indexed, outage, site_of, state, watched
+from tests.view.scene import FAILING, NOW, UNSEEN, facts_of, indexed, outage, site_of, state, watched
 
 STALE = state(last_success_at=NOW - timedelta(hours=1))
 BROKEN = state(status=Status.ERROR)
@@ -68,6 +68,18 @@ def test_the_widest_cause_is_told_first(
     sites: list[SiteFacts], told: tuple[str, str, str, str | None]
 ) -> None:
     assert headline(*sites) == told
+
+
+def test_a_store_that_fails_is_told_beside_all_else_and_first_where_nothing_else_is_bad() -> None:
+    held = "1,234 changes of at most 50,000 held in memory"
+    told = f"Cannot be written since 2026-03-01 11:13 UTC: polling goes on, {held}"
+    for sites, first in (([site("a", state())], told), ([site("a", BROKEN)], "1 calendar of 1 broken: a/c0")):
+        verdict = judge(indexed(facts_of(*sites, store=FAILING)))
+        assert verdict.headline.told == first
+        assert [(each.name, each.told) for each in verdict.scopes if each.name == "Store"] == [
+            ("Store", told)
+        ]
+    assert [each.name for each in judge(indexed(facts_of())).scopes] == ["Calendars", "Sites", "Our sight"]
 
 
 def test_a_name_within_a_sentence_neither_turns_it_round_nor_fills_it() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
+from tests.view.scene import FAILING
 from tests.web.shown import HALF, HOSTILE, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
 
@@ -175,7 +177,7 @@ def test_sites_are_told_by_name_with_their_budget_and_breaker(url: str) -> None:
     assert rest["sites"][0]["rate_limited_until"] == "2026-03-01T12:01:00.000Z"
 
 
-def test_the_fleet_is_told_in_a_few_numbers_and_three_sentences(url: str) -> None:
+def test_the_fleet_is_told_in_a_few_numbers_and_four_sentences(url: str) -> None:
     body = get(url, "/fleet")
     assert (body["connections"], body["unhealthy"], body["stale"], body["maintenance"]) == (16, 3, 4, 1)
     assert body["sites_down"] == ["midtown"]
@@ -183,7 +185,23 @@ def test_the_fleet_is_told_in_a_few_numbers_and_three_sentences(url: str) -> Non
         "calendars": "3 calendars of 16 broken, at 1 site",
         "sites": "1 of 3 sites down: midtown",
         "sight": "4 calendars stale: not known now",
+        "store": "Every change is kept",
     }
+    assert body["store"] == {"failing_since": None, "changes_waiting": 0, "changes_waiting_at_most": 50_000}
+
+
+def test_a_store_that_fails_is_told_since_when_and_what_waits_for_it() -> None:
+    with served(replace(fleet(), store=FAILING)) as where:
+        body = checked(ask(where, "/api/v1/fleet"), "/api/v1/fleet")
+    assert body["store"] == {
+        "failing_since": "2026-03-01T11:13:00.000Z",
+        "changes_waiting": 1234,
+        "changes_waiting_at_most": 50_000,
+    }
+    assert (body["verdict"]["store"]["state"], body["verdict"]["store"]["alert"]) == (
+        "bad",
+        "WixCalendarStoreFailing",
+    )
 
 
 def test_transitions_are_told_newest_first_and_page_by_page(url: str) -> None:

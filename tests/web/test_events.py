@@ -15,7 +15,7 @@ from monitor.view.facts import Facts
 from monitor.web import events
 from monitor.web.connections import Limits
 from monitor.web.server import Known, Server
-from tests.view.scene import NOW, facts_of, outage, site_of, state, watched
+from tests.view.scene import FAILING, KEPT, NOW, facts_of, outage, site_of, state, watched
 from tests.web.conftest import Serve
 from tests.web.talk import PATIENCE, ask, off_loop, until
 
@@ -28,11 +28,12 @@ class Fleet:
     def __init__(self) -> None:
         self.those = [watched("anna"), watched("ben")]
         self.site = site_of(self.those)
+        self.store = KEPT
         self.looks = 0
 
     def facts(self) -> Facts:
         self.looks += 1
-        return replace(facts_of(self.site), now=NOW + timedelta(milliseconds=self.looks))
+        return replace(facts_of(self.site, store=self.store), now=NOW + timedelta(milliseconds=self.looks))
 
 
 class Open:
@@ -135,6 +136,15 @@ async def test_a_site_that_goes_down_is_told(come: Come, fleet: Fleet) -> None:
     await page.event("hello")
     fleet.site = site_of(fleet.those, state=outage())
     assert json.loads(await page.event("changed"))["told"] == "Sites changed: downtown is down"
+
+
+async def test_a_store_that_fails_is_told_and_that_it_is_over(come: Come, fleet: Fleet) -> None:
+    page = await come()
+    await page.event("hello")
+    fleet.store = FAILING
+    assert json.loads(await page.event("changed"))["told"] == "The store cannot be written"
+    fleet.store = KEPT
+    assert json.loads(await page.event("changed"))["told"] == "The store can be written again"
 
 
 async def test_a_changed_configuration_is_told_in_few_words(come: Come, fleet: Fleet) -> None:

@@ -17,7 +17,7 @@ from monitor.config.fields import DOTS
 from monitor.view.moves import MOVES
 from monitor.web.html import POLICY, SIZE
 from monitor.web.protection import WebConfig
-from tests.view.scene import facts_of, site_of, watched
+from tests.view.scene import FAILING, facts_of, site_of, watched
 from tests.web.shown import HALF, HOSTILE, LONG, MIRRORED, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
 from tests.web.test_passwords import authorized
@@ -225,6 +225,16 @@ def test_every_move_leads_to_a_runbook_that_is_served(url: str, alert: str) -> N
 def test_what_is_not_there_is_said_on_a_page(url: str, path: str) -> None:
     got = ask(url, path)
     assert (got.status, b"<h1>Not Found</h1>" in got.body) == (404, True)
+
+
+def test_a_store_that_fails_is_said_first_and_whose_move_it_is() -> None:
+    with served(facts_of(site_of([watched("anna")]), store=FAILING)) as where:
+        text = read(where, "/").text
+    told = "polling goes on, 1,234 changes of at most 50,000 held in memory"
+    assert (
+        f"Cannot be written since 2026-03-01 11:13 UTC: {told} "
+        "Whose move: the monitor's operator the store cannot be written"
+    ) in text
 
 
 def test_a_fleet_of_nothing_is_a_page_too() -> None:
