@@ -35,7 +35,10 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:
-    """One site as it runs: `lag_seconds` is how late its last poll was started, `used` of the budget."""
+    """One site as it runs: `lag_seconds` is how late its last poll was started, `used` of the budget.
+
+    `watched` is another list once it watches others, or the same under other names.
+    """
 
     name: str
     state: SiteState

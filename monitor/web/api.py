@@ -97,7 +97,7 @@ class Api:
         Asked(request.query, ())
         site, name = request.match_info["site"], request.match_info["name"]
         facts = self._outlook.facts()
-        found = self._outlook.find(facts, site, name)
+        found = await self._outlook.find(facts, site, name)
         if found is None:
             return problem(HTTPStatus.NOT_FOUND, "no such connection is configured")
         view = look_at(found[1], found[0], facts)

@@ -160,7 +160,7 @@ class Html:
 
     async def _connection(self, request: web.Request) -> web.StreamResponse:
         facts = self._outlook.facts()
-        found = self._outlook.find(facts, request.match_info["site"], request.match_info["name"])
+        found = await self._outlook.find(facts, request.match_info["site"], request.match_info["name"])
         if found is None:
             return await self._told(request, HTTPStatus.NOT_FOUND, "No such calendar is configured.")
         view = look_at(found[1], found[0], facts)

@@ -1,15 +1,17 @@
 """The look at the fleet that all who ask share: taken once, kept for a moment, and then let go."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from monitor.view.facts import Facts
 from monitor.view.wanted import Wanted
 from monitor.web.outlook import Outlook
-from tests.view.scene import NOW, facts_of, site_of, watched
+from tests.view.scene import NOW, Watched, facts_of, site_of, watched
 
 pytestmark = pytest.mark.looptime
 
@@ -67,6 +69,54 @@ async def test_who_goes_away_ends_nobodys_look() -> None:
     first.cancel()
     assert (await second).tally.connections == 2000
     assert fleet.looks == 1
+
+
+class Listed(list[Watched]):
+    """Counts how many of it have been looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Watched]:
+        for each in super().__iter__():
+            self.looks += 1
+            yield each
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += len(range(*at.indices(len(self))))
+        return super().__getitem__(at)
+
+
+async def test_who_is_asked_for_by_name_is_found_without_a_look_at_all_others() -> None:
+    those = Listed(watched(f"c{n}") for n in range(2500))
+    site = site_of([])
+    facts = facts_of(replace(site, watched=those))
+    outlook = Outlook(lambda: facts)
+    found = await asyncio.gather(*(outlook.find(facts, "downtown", f"c{n}") for n in (0, 1700, 2499)))
+    assert [each[1].connection.name for each in found if each] == ["c0", "c1700", "c2499"]
+    assert await outlook.find(facts, "downtown", "nobody") is None
+    assert await outlook.find(facts, "uptown", "c0") is None
+    assert those.looks == 2500, "all of them once"
+
+
+async def test_names_follow_the_list_of_connections() -> None:
+    before = facts_of(site_of([watched("anna"), watched("ben")]), site_of([], "uptown"))
+    after = facts_of(site_of([watched("ann"), watched("ben")]))
+    outlook = Outlook(lambda: after)
+    assert await outlook.find(before, "downtown", "anna") is not None
+    assert await outlook.find(after, "downtown", "anna") is None
+    found = await outlook.find(after, "downtown", "ann")
+    assert found is not None
+    assert found[1] is after.sites["downtown"].watched[0]
+
+
+async def test_polls_have_their_turn_while_the_names_of_a_large_site_are_listed() -> None:
+    facts = facts_of(site_of([watched(f"c{n}") for n in range(20_000)]))
+    finding = asyncio.ensure_future(Outlook(lambda: facts).find(facts, "downtown", "c7"))  # noqa: TID251  held
+    turns = 0
+    while not finding.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 15
 
 
 async def test_polls_have_their_turn_while_a_large_fleet_is_looked_at() -> None:
