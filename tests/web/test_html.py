@@ -202,7 +202,13 @@ def test_without_a_store_a_connection_is_shown_without_its_past(tmp_path: Path) 
 
 def test_a_sites_page_shows_budget_breaker_and_credential(url: str) -> None:
     text = read(url, "/sites/midtown").text
-    for told in ("Down unauthorized", "12 of 160", "open; next trial in 1 min", "API key, refused", "2 ms"):
+    for told in (
+        "Down unauthorized",
+        "12 of 160",
+        "open; next trial in 1 min",
+        "API key, refused",
+        "Lag of the last poll 2 ms",
+    ):
         assert told in text
     assert "told to wait" in read(url, "/sites/uptown").text
 
