@@ -6,6 +6,7 @@
     │   ├── CannotStartError     the machine: port taken, store unusable                → exit 1
     │   ├── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
     │   └── BackupError          a copy of the store that cannot be made                → exit 1
+    ├── StoreError               nobody: the store failed; what it did not take waits and is tried again
     └── WithheldError            nobody: a poll not sent because its site is being left alone
         └── OutdatedError        nobody: a poll not sent because its token was replaced while it waited
 
@@ -69,6 +70,10 @@ class StoreUnreadableError(OperatorError):
 
 class BackupError(OperatorError):
     """The store cannot be copied to where we were told: the file exists, no room, no permission."""
+
+
+class StoreError(MonitorError):
+    """The state store could not be read or written, for now."""
 
 
 class WithheldError(MonitorError):

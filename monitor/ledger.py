@@ -1,20 +1,21 @@
 """The ledger: what polls changed is kept first and told after, and no poll waits for the disk.
 
 A poll books its step and goes on; a task writes what was booked, many steps in one commit, then tells it.
-While the disk fails, steps wait here, at most `BACKLOG` that have something to tell; past that a change is
+While the store fails, steps wait here, at most `BACKLOG` that have something to tell; past that a change is
 not booked at all, and its connection goes stale instead of its change getting lost. What polls merely
 confirmed is written in bulk, every `checkpoint` at most.
+
+Where several nodes share the store, it refuses what a node writes of a connection that another has taken
+over: that is dropped, and told by nobody but the other. What was kept and may not be told any more stays
+unmarked, so that the next owner tells it.
 """
 
 import asyncio
 import math
-import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,13 +23,14 @@ from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Effect, SyncSettingsChanged, Transition
 from monitor.core.machine import Step
 from monitor.core.model import Connection, ConnectionState
+from monitor.errors import StoreError
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
-from monitor.store import Booking, Key, Store
+from monitor.store import Announcement, Booking, Key, Store
 from monitor.view.facts import StoreFacts
 
 BACKLOG: Final = 50_000
-"""Steps with something to tell that wait for the disk at most, about 1 KiB each."""
+"""Steps with something to tell that wait for the store at most, about 1 KiB each."""
 
 BATCH: Final = 500
 """Steps of a commit at most."""
@@ -43,8 +45,18 @@ _LASTING: Final = (ConnectionFirstSeen, Transition, SyncSettingsChanged)
 T = TypeVar("T")
 
 
+class _Waiting(NamedTuple):
+    """What waits for the store, and what is told once it is kept."""
+
+    booking: Booking
+    effects: tuple[Effect, ...]
+
+
 class Ledger:
-    """Books steps, writes them on a thread of its own, and tells what has been written."""
+    """Books steps, writes them while the loop goes on, and tells what has been written.
+
+    `known` is what earlier runs left behind; `may_tell` is asked before what was kept is told.
+    """
 
     def __init__(
         self,
@@ -54,6 +66,9 @@ class Ledger:
         clock: Clock,
         log: FilteringBoundLogger,
         checkpoint: timedelta,
+        *,
+        known: Mapping[Key, ConnectionState],
+        may_tell: Callable[[Connection], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._reporter = reporter
@@ -61,14 +76,15 @@ class Ledger:
         self._clock = clock
         self._log = log
         self.checkpoint_every = checkpoint
-        self._thread = ThreadPoolExecutor(1, "store")
-        self._pending: list[tuple[Booking, tuple[Effect, ...]]] = []
+        self._may_tell = may_tell
+        self._pending: list[_Waiting] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._news = asyncio.Event()
         self._checkpoint_at = 0.0
-        self._known = store.states()
+        self._writing = asyncio.Lock()  # so that no write overtakes an older one of the same connection
+        self._known = dict(known)
 
     @property
     def facts(self) -> StoreFacts:
@@ -83,12 +99,23 @@ class Ledger:
         """A connection is watched no more: its state is kept, should it come back."""
         self._known[_key(connection)] = state
 
-    def tell_untold(self) -> None:
-        """Tell what an earlier run committed and did not live to tell, or to mark: under the same ids."""
-        untold = self._store.untold()
+    def learn(self, states: Mapping[Key, ConnectionState], untold: Sequence[Announcement]) -> None:
+        """Take what the store knows of connections that are ours from now on.
+
+        What was committed of them and not told, or not marked, is told under the same ids.
+        """
+        self._known.update(states)
         self._reporter.emit(untold)
         self._told += [told.transition_id for told in untold]
         self._news.set()
+
+    def forget(self, connections: Iterable[Connection]) -> None:
+        """These are another node's now: what waits of them is neither written nor told."""
+        keys = set(map(_key, connections))
+        for key in keys:
+            self._known.pop(key, None)
+            self._confirmed.pop(key, None)
+        self._pending = [each for each in self._pending if _key(each.booking.connection) not in keys]
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         """Remember that this connection is watched, before its first poll too."""
@@ -105,7 +132,7 @@ class Ledger:
             return False
         told = tuple(each for each in step.effects if isinstance(each, ConnectionFirstSeen | Transition))
         self._confirmed.pop(key, None)
-        self._pending.append((Booking(connection, step.state, told), step.effects))
+        self._pending.append(_Waiting(Booking(connection, step.state, told), step.effects))
         self._news.set()
         return True
 
@@ -124,15 +151,16 @@ class Ledger:
 
         What it told is marked by the next one.
         """
-        batch, marks = self._pending[:BATCH], self._told[:]
-        if not batch and not marks:
-            return True
-        if not await self._write([booking for booking, _ in batch], marks):
-            return False
-        del self._pending[: len(batch)], self._told[: len(marks)]
-        for booking, effects in batch:
-            self._reporter.emit(effects)
-            self._told += [told.transition_id for told in booking.announcements]
+        async with self._writing:
+            batch, marks = self._pending[:BATCH], self._told[:]
+            if not batch and not marks:
+                return True
+            refused = await self._write([each.booking for each in batch], marks)
+            if refused is None:
+                return False
+            del self._told[: len(marks)]
+            kept = self._taken_out(batch)
+            self._tell(each for each in kept if _key(each.booking.connection) not in refused)
         return True
 
     async def checkpoint(self, deadline: float = math.inf) -> bool:
@@ -140,31 +168,27 @@ class Ledger:
 
         Changes are written between its pieces, so that they do not wait for all of it.
         """
-        keys = list(self._confirmed)
-        for start in range(0, len(keys), CHECKPOINT_ROWS):
-            if asyncio.get_running_loop().time() >= deadline:
-                return False
-            piece = self._ready(keys[start : start + CHECKPOINT_ROWS])
-            if piece and not await self._write([Booking(*newest) for newest in piece.values()], []):
-                return False
-            for key, newest in piece.items():
-                if self._confirmed.get(key) is newest:
-                    del self._confirmed[key]
+        return await self._write_confirmed(list(self._confirmed), deadline)
+
+    async def hand_over(self, connections: Collection[Connection]) -> bool:
+        """Write all that waits of these, before they become another node's; False where the store failed."""
+        keys = set(map(_key, connections))
+        while any(_key(each.booking.connection) in keys for each in self._pending):
             if not await self.flush():
                 return False
-        return True
+        confirmed = [key for key in self._confirmed if key in keys]
+        return await self._write_confirmed(confirmed) and await self.flush()  # the marks
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> None:
         """Forget what is older than the retention, a bounded piece at a time; not while the disk fails."""
-        while self._failing_since is None and await self._attempt(
-            partial(self._store.purge, retention, watched)
-        ):
-            pass
+        gone: int | None = 1
+        while gone and self._failing_since is None:
+            gone = await self._attempt(self._store.purge(retention, watched))
 
     async def close(self, limit: float) -> int:
         """Write what is left for some `limit` seconds, and close the store; how many bookings stay unwritten.
 
-        A commit under way is waited for: nothing ends it but the disk.
+        A commit under way is waited for.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + limit
@@ -172,8 +196,7 @@ class Ledger:
             pass
         if not self._pending:
             await self.checkpoint(deadline)
-        await self._on_thread(self._store.close)
-        self._thread.shutdown()
+        await self._store.close()
         return len(self._pending)
 
     async def _pause(self, now: float) -> None:
@@ -188,19 +211,54 @@ class Ledger:
                     await self._news.wait()
         self._news.clear()
 
+    async def _write_confirmed(self, keys: Sequence[Key], deadline: float = math.inf) -> bool:
+        for start in range(0, len(keys), CHECKPOINT_ROWS):
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            if not await self._write_piece(keys[start : start + CHECKPOINT_ROWS]) or not await self.flush():
+                return False
+        return True
+
+    async def _write_piece(self, keys: Collection[Key]) -> bool:
+        async with self._writing:
+            piece = self._ready(keys)
+            if piece and await self._write([Booking(*newest) for newest in piece.values()], []) is None:
+                return False
+            for key, newest in piece.items():
+                if self._confirmed.get(key) is newest:
+                    del self._confirmed[key]
+        return True
+
+    def _taken_out(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """What still waits of a batch, taken out of what waits: some may have been forgotten meanwhile."""
+        ours = set(map(id, batch))
+        left = [each for each in self._pending[: len(batch)] if id(each) in ours]
+        del self._pending[: len(left)]
+        return left
+
+    def _tell(self, kept: Iterable[_Waiting]) -> None:
+        for booking, effects in kept:
+            if self._may_tell(booking.connection):
+                self._reporter.emit(effects)
+                self._told += [told.transition_id for told in booking.announcements]
+
     def _ready(self, keys: Collection[Key]) -> dict[Key, tuple[Connection, ConnectionState]]:
         """What was confirmed of these, but for where a booking waits, lest it be overtaken."""
-        waiting = {_key(booking.connection) for booking, _ in self._pending}
+        waiting = {_key(each.booking.connection) for each in self._pending}
         return {key: self._confirmed[key] for key in keys if key in self._confirmed and key not in waiting}
 
-    async def _write(self, bookings: Sequence[Booking], marks: Sequence[str]) -> bool:
-        return await self._attempt(partial(self._store.commit, bookings, marks)) is not None
+    async def _write(self, bookings: Sequence[Booking], marks: Sequence[str]) -> Collection[Key] | None:
+        """The connections of which the store refused to take anything; None where it failed."""
+        refused = await self._attempt(self._store.commit(bookings, marks))
+        if refused:
+            self._telemetry.writes_fenced(sum(_key(each.connection) in refused for each in bookings))
+        return refused
 
-    async def _attempt(self, work: Callable[[], int]) -> int | None:
-        """What `work` counts, done on the store's thread; None where the store failed."""
+    async def _attempt(self, work: Awaitable[T]) -> T | None:
+        """What the store gives; None where it failed."""
         try:
-            done = await self._on_thread(work)
-        except sqlite3.Error as error:
+            done = await work
+        except StoreError as error:
             self._telemetry.store_failed()
             if self._failing_since is None:
                 self._failing_since = self._clock.now()
@@ -210,9 +268,6 @@ class Ledger:
             self._failing_since = None
             self._log.info("store_recovered", waiting=len(self._pending))
         return done
-
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _key(connection: Connection) -> Key:

@@ -102,6 +102,7 @@ class Service:
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
         self._store = opened.store
+        self._untold = opened.untold
         if opened.set_aside is not None:
             self._telemetry.store_failed()
         reporter = Reporter(self._log, self._telemetry, self._clock)
@@ -112,6 +113,7 @@ class Service:
             self._clock,
             self._log,
             checkpoint_for(loaded.settings),
+            known=opened.known,
         )
         self._fleet = Fleet(
             loaded.settings,
@@ -143,7 +145,7 @@ class Service:
         try:
             urls = await self._start()
         except CannotStartError:
-            self._store.close()  # not the ledger: it would write what this run has never watched
+            await self._store.close()  # not the ledger: it would write what this run has never watched
             raise
         announce(urls)
         self._log.info("monitor_started", version=__version__, **counts)
@@ -172,7 +174,7 @@ class Service:
             await self._api.close()
             raise
         self._telemetry.config_reloaded(self._wall())
-        self._ledger.tell_untold()
+        self._ledger.learn({}, self._untold)
         self._tasks.start(self._ledger.run(), name="ledger")
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
@@ -326,7 +328,7 @@ async def serve(
     sys.setswitchinterval(_TURN)
     gc.disable()  # until it is ready: what a start makes stays, and looking for cycles in it costs seconds
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
-    opened = open_store(loaded.settings.store.path, outside.clock)
+    opened = await open_store(loaded.settings.store, outside.clock)
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
     return await Service(loaded, outside, opened, hangup, web).run(stop, announce)

@@ -99,7 +99,7 @@ async def inside(config: Path) -> AsyncIterator[Inside]:
     loaded = load(config, environ={})
     log, clock = Log(), Clock()
     outside = Outside(log.logger(), Redactor(), clock, Notifier({}))
-    opened = open_store(loaded.settings.store.path, clock)
+    opened = await open_store(loaded.settings.store, clock)
     service = Service(loaded, outside, opened, asyncio.Event(), WebOptions([Address("127.0.0.1", 0)]))
     stop = asyncio.Event()
     listening: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()

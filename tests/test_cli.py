@@ -13,7 +13,7 @@ from monitor import __version__
 from monitor.cli import cli
 from monitor.clock import Clock
 from monitor.core.model import Status
-from monitor.store import open_store
+from monitor.store.sqlite.file import open_file
 from tests.store.samples import ANNA
 from tests.store.stories import Told, keep
 
@@ -123,7 +123,7 @@ def test_every_command_has_help(command: str) -> None:
 def kept(tmp_path: Path) -> Path:
     """A configuration that watches Anna as `anna-new`, and a store that knows her as `anna`."""
     clock = Clock()
-    store = open_store(tmp_path / "state.db", clock).store
+    store = open_file(tmp_path / "state.db", clock).file
     ago = [clock.now() - timedelta(hours=hours) for hours in (3, 1)]
     keep(store, [Told(ANNA, ago[0], Status.SYNCED), Told(ANNA, ago[1], Status.DISCONNECTED)])
     store.close()
@@ -228,9 +228,9 @@ def test_a_backup_is_a_store_and_overwrites_nothing(kept: Path) -> None:
     assert call("backup", f"--config.file={kept}", str(copy)).exit_code == 0
     again = call("backup", f"--config.file={kept}", str(copy))
     assert (again.exit_code, again.stderr) == (1, f"{copy} is there already; name a file that is not\n")
-    opened = open_store(copy, Clock())
-    assert len(opened.store.untold()) == 2
-    opened.store.close()
+    opened = open_file(copy, Clock())
+    assert len(opened.file.untold()) == 2
+    opened.file.close()
 
 
 @pytest.mark.parametrize("command", ["run", "check-config"])

@@ -18,8 +18,9 @@ from monitor.config import (
 )
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Status
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
-from monitor.store import Booking, Store, open_store
+from monitor.store import Booking
 from monitor.store.reading import Wanted, reading
+from monitor.store.sqlite.file import File, open_file
 from monitor.tables import cells
 from tests.store.samples import ANNA, MINUTE, START, Machine, connection
 from tests.store.stories import Told, keep
@@ -56,7 +57,7 @@ def settings(path: Path, *connections: Connection) -> Settings:
 class Past:
     """A store with a story, and the reports on it."""
 
-    def __init__(self, path: Path, store: Store) -> None:
+    def __init__(self, path: Path, store: File) -> None:
         self.path = path
         self.store = store
         self.watched: tuple[Connection, ...] = (ANNA, BO, CY, DI)
@@ -91,7 +92,7 @@ class Past:
 @pytest.fixture
 def past(tmp_path: Path) -> Any:
     machine = Machine(NOW)
-    store = open_store(tmp_path / "state.db", machine.boot()).store
+    store = open_file(tmp_path / "state.db", machine.boot()).file
     yield Past(tmp_path / "state.db", store)
     store.close()
 

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +33,9 @@ from monitor.ledger import BACKLOG, BATCH, CHECKPOINT_ROWS, Ledger
 from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
-from monitor.store import Booking, Key, Store, open_store
+from monitor.store import Booking, Key
+from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.threaded import ThreadedFile
 from monitor.view.facts import StoreFacts
 
 # A power of two makes sums of the loop's times exact: else it could wait for a float's last bit for ever.
@@ -57,12 +60,13 @@ class Commit(NamedTuple):
     at: float
 
 
-class Disk(Store):
-    """A real store whose disk fails so many times, or holds still until it is let `go`."""
+class Disk(File):
+    """A real file whose disk fails so many times, or holds still until it is let `go`."""
 
     def __init__(self, path: Path, clock: Clock, changed: Callable[[], None]) -> None:
-        opened = open_store(path, clock).store
-        super().__init__(opened._db, opened._lock, clock)
+        opened = open_file(path, clock)
+        super().__init__(opened.file._db, opened.file._lock, clock)
+        self.left = opened.untold
         self.loop = asyncio.get_running_loop()
         self.failures = 0
         self.commits: list[Commit] = []
@@ -95,6 +99,20 @@ class Disk(Store):
             raise sqlite3.OperationalError("database or disk is full")
 
 
+class Shared(ThreadedFile):
+    """A store that other nodes write too: it refuses what has become `theirs`."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk, ThreadPoolExecutor(1))
+        self.theirs: set[Key] = set()
+
+    async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
+        ours = [each for each in bookings if (each.connection.site, each.connection.id) not in self.theirs]
+        if ours or told:
+            await super().commit(ours, told)
+        return {(each.connection.site, each.connection.id) for each in bookings} & self.theirs
+
+
 class Desk:
     """A ledger with all around it: polls are booked by hand."""
 
@@ -110,8 +128,17 @@ class Desk:
             None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger(0)
         )
         reporter = Reporter(log, self.telemetry, self.clock)
+        self.store = Shared(self.disk)
+        self.theirs: set[Connection] = set()
         self.ledger = Ledger(
-            self.disk, reporter, self.telemetry, self.clock, log, timedelta(seconds=checkpoint)
+            self.store,
+            reporter,
+            self.telemetry,
+            self.clock,
+            log,
+            timedelta(seconds=checkpoint),
+            known=self.disk.states(),
+            may_tell=lambda connection: connection not in self.theirs,
         )
         self.states: dict[str, ConnectionState] = {}
         self.running: asyncio.Task[None] | None = None
@@ -122,6 +149,10 @@ class Desk:
     def run(self) -> asyncio.Task[None]:
         self.running = asyncio.get_running_loop().create_task(self.ledger.run())
         return self.running
+
+    def tell_untold(self) -> None:
+        """What an earlier run left."""
+        self.ledger.learn({}, self.disk.left)
 
     def poll(self, connection: Connection, seen: Status | Observation = Status.SYNCED) -> bool:
         """Book a poll of the connection, as the sweep does."""
@@ -181,9 +212,11 @@ class Desk:
         return [line for line in self.lines if line["event"] in names]
 
     def failures(self) -> float:
-        name = "wix_calendar_monitor_store_failures_total "
+        return self.counted("wix_calendar_monitor_store_failures_total")
+
+    def counted(self, name: str) -> float:
         page = self.telemetry.render(Dialect.TEXT).decode().splitlines()
-        (value,) = [line.removeprefix(name) for line in page if line.startswith(name)]
+        (value,) = [line.removeprefix(name) for line in page if line.startswith(f"{name} ")]
         return float(value)
 
     def table(self) -> list[tuple[str, str]]:
@@ -562,6 +595,133 @@ async def test_what_was_told_is_marked_by_the_next_commit(desks: Desks) -> None:
     assert desk.unmarked() == desk.ids()[1:]
 
 
+# A store that several nodes share
+
+
+async def test_what_the_store_refuses_is_dropped_told_by_nobody_and_counted(desks: Desks) -> None:
+    desk = desks()
+    desk.telemetry.store_is_shared()
+    desk.store.theirs = {("downtown", "id-ben")}
+    desk.poll(ANNA)
+    desk.poll(BEN)
+    desk.poll(BEN, Status.ERROR)
+    desk.poll(KIM, FAILED)
+    assert await desk.ledger.checkpoint()
+    assert desk.told() == desk.table() == [("anna", "SYNCED")]
+    assert desk.counted("wix_calendar_monitor_fenced_writes_total") == 2
+    desk.poll(BEN, FAILED)
+    assert await desk.ledger.checkpoint()
+    assert desk.counted("wix_calendar_monitor_fenced_writes_total") == 3
+    assert await desk.close() == 0
+    assert set(desks().disk.states()) == {("downtown", "id-anna"), ("downtown", "id-kim")}
+
+
+async def test_what_was_kept_and_may_not_be_told_any_more_is_told_by_the_next_owner(desks: Desks) -> None:
+    first = desks()
+    first.poll(ANNA)
+    first.poll(BEN)
+    first.theirs = {BEN}
+    assert await first.ledger.flush()
+    assert first.told() == [("anna", "SYNCED")]
+    assert await first.close() == 0
+    (unmarked,) = first.unmarked()
+    second = desks()
+    second.tell_untold()
+    assert (second.told(), second.ids()) == ([("ben", "SYNCED")], [unmarked])
+
+
+async def test_what_a_claim_brings_replaces_what_was_known_and_its_untold_are_told_and_marked(
+    desks: Desks,
+) -> None:
+    other = desks()
+    other.poll(ANNA)
+    other.poll(ANNA, Status.ERROR)
+    other.disk.commit([each.booking for each in other.ledger._pending], [])
+    states, untold = other.disk.states(), other.disk.untold()
+    await other.crash()
+    desk = desks()
+    desk.ledger.let_go(ANNA, ConnectionState(watched_since=desk.clock.now()))
+    desk.ledger.let_go(BEN, other.states["id-anna"])
+    desk.ledger.learn(states, untold)
+    assert desk.ledger.known(ANNA) == desk.ledger.known(BEN) == other.states["id-anna"]
+    assert desk.told() == [("anna", "SYNCED"), ("anna", "ERROR")]
+    assert await desk.ledger.flush()
+    assert desk.unmarked() == []
+
+
+async def test_what_waits_of_a_forgotten_connection_is_neither_written_nor_told(desks: Desks) -> None:
+    desk = desks()
+    for connection in (ANNA, BEN):
+        desk.ledger.let_go(connection, ConnectionState(watched_since=desk.clock.now()))
+        desk.poll(connection)
+        desk.ledger.watch(connection, desk.states[connection.id])
+    desk.ledger.forget([BEN])
+    assert desk.ledger.known(ANNA) is not None
+    assert desk.ledger.known(BEN) is None
+    assert await desk.ledger.checkpoint()
+    assert await desk.close() == 0
+    assert desk.told() == desk.table() == [("anna", "SYNCED")]
+    assert set(desks().disk.states()) == {("downtown", "id-anna")}
+
+
+async def test_what_is_forgotten_while_it_is_written_is_not_told_and_all_others_are(desks: Desks) -> None:
+    desk, changes = desks(), flips(BATCH + 100)
+    for change in changes:
+        desk.poll(*change)
+    desk.disk.go.clear()
+    writing = asyncio.get_running_loop().create_task(desk.ledger.flush())
+    await desk.until(lambda: desk.disk.tries)
+    desk.ledger.forget([BEN])
+    desk.poll(LEE)
+    desk.disk.go.set()
+    assert await writing
+    assert await desk.close() == 0
+    assert desk.told() == [*(each for each in named(changes) if each[0] != "ben"), ("lee", "SYNCED")]
+    written = [each for n, each in enumerate(named(changes)) if n < BATCH or each[0] != "ben"]
+    assert desk.table() == [*written, ("lee", "SYNCED")]
+
+
+async def test_before_a_connection_is_handed_over_all_of_it_is_written_told_and_marked(desks: Desks) -> None:
+    desk = desks(checkpoint=1000.0)
+    for change in flips(BATCH):
+        desk.poll(*change)
+    desk.poll(ANNA)
+    desk.poll(KIM, FAILED)
+    desk.poll(LEE, FAILED)
+    assert await desk.ledger.hand_over([ANNA, KIM])
+    assert kept(desk, ANNA) == desk.states["id-anna"]
+    assert kept(desk, KIM) == desk.states["id-kim"]
+    assert desk.unmarked() == []
+    assert ("downtown", "id-lee") not in desk.disk.states()
+
+
+async def test_a_hand_over_that_the_disk_does_not_take_is_said(desks: Desks) -> None:
+    desk = desks()
+    desk.poll(ANNA)
+    desk.disk.failures = 1
+    assert not await desk.ledger.hand_over([ANNA])
+    desk.poll(BEN, FAILED)
+    assert await desk.ledger.hand_over([ANNA])
+    desk.disk.failures = 1
+    assert not await desk.ledger.hand_over([BEN])
+    assert desk.told() == desk.table() == [("anna", "SYNCED")]
+
+
+async def test_a_hand_over_during_a_commit_waits_for_it_and_tells_nothing_twice(desks: Desks) -> None:
+    desk = desks()
+    desk.run()
+    desk.disk.go.clear()
+    desk.poll(ANNA)
+    await desk.until(lambda: desk.disk.tries)
+    desk.poll(ANNA, Status.ERROR)
+    handing = asyncio.get_running_loop().create_task(desk.ledger.hand_over([ANNA]))
+    await asyncio.sleep(0)
+    desk.disk.go.set()
+    assert await handing
+    assert desk.told() == desk.table() == [("anna", "SYNCED"), ("anna", "ERROR")]
+    assert desk.unmarked() == []
+
+
 # The end, and the next start
 
 
@@ -617,7 +777,7 @@ async def test_a_run_cut_off_in_a_commit_loses_nothing_and_doubles_nothing(
     assert desk.told() == desk.table() == named(changes)
     assert desk.unmarked() == []
     again = desks()
-    again.ledger.tell_untold()
+    again.tell_untold()
     assert again.lines == []
 
 
@@ -631,12 +791,12 @@ async def test_what_was_not_marked_is_told_again_under_the_same_id_and_marked(
     if told:  # else it dies between the commit and the telling
         assert await first.ledger.flush()
     else:
-        pending = [booking for booking, _ in first.ledger._pending]
+        pending = [each.booking for each in first.ledger._pending]
         first.disk.commit(pending, [])
     expected = first.unmarked()
     await first.crash()
     second = desks()
-    second.ledger.tell_untold()
+    second.tell_untold()
     assert second.told() == [("anna", "SYNCED"), ("anna", "ERROR")]
     assert second.ids() == expected
     assert first.ids() in ([], expected)
@@ -645,7 +805,7 @@ async def test_what_was_not_marked_is_told_again_under_the_same_id_and_marked(
     assert second.unmarked() == []
     assert await second.close() == 0
     third = desks()
-    third.ledger.tell_untold()
+    third.tell_untold()
     assert third.lines == []
 
 

@@ -295,6 +295,13 @@ FAMILIES: Final = (
         "Times the state store could not be read or written.",
     ),
     Family(
+        "wix_calendar_monitor_fenced_writes_total",
+        MONITOR,
+        COUNTER,
+        "States that the store refused to take from this node, as another has taken the connection over.",
+        absent="with SQLite",
+    ),
+    Family(
         "wix_calendar_monitor_build_info",
         MONITOR,
         GAUGE,

@@ -49,6 +49,7 @@ class Telemetry:
         self._missed = self._counter("wix_calendar_monitor_polls_missed_total", _MISS_REASONS)
         self._unrecognized = self._counter("wix_calendar_monitor_unrecognized_values_total", _FIELDS)
         self._store_failures = self._counter("wix_calendar_monitor_store_failures_total")
+        self._fenced = self._counter("wix_calendar_monitor_fenced_writes_total", shown=False)
         self._feed_up = self._gauge("wix_calendar_monitor_feed_up")
         self._feed_success = self._gauge("wix_calendar_monitor_feed_last_success_timestamp_seconds")
         self._tick = _Late("wix_calendar_monitor_last_tick_timestamp_seconds", self._registry)
@@ -107,13 +108,21 @@ class Telemetry:
         """The state store could not be read or written."""
         self._store_failures.inc()
 
+    def store_is_shared(self) -> None:
+        """Several nodes may write the store: what it refuses is counted from here on."""
+        self._registry.register(self._fenced)
+
+    def writes_fenced(self, count: int) -> None:
+        """The store refused so many states, as another node has taken their connections over."""
+        self._fenced.inc(count)
+
     def render(self, dialect: Dialect) -> bytes:
         """The families of this process, without the line that ends an OpenMetrics page."""
         return _ENCODERS[dialect](self._registry).removesuffix(b"# EOF\n")
 
-    def _counter(self, name: str, known: tuple[str, ...] = ()) -> Counter:
+    def _counter(self, name: str, known: tuple[str, ...] = (), *, shown: bool = True) -> Counter:
         family = BY_NAME[name]
-        counter = Counter(name, family.help, family.labels, registry=self._registry)
+        counter = Counter(name, family.help, family.labels, registry=self._registry if shown else None)
         for value in known:  # a series that starts at 0 lets increase() see its first step
             counter.labels(value)
         return counter

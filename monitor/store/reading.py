@@ -14,7 +14,7 @@ from monitor.core.model import HEALTHY_BY_DEFAULT
 from monitor.errors import BackupError, StoreUnreadableError
 from monitor.logs import rfc3339
 from monitor.store.rows import micros, moment
-from monitor.store.schema import VERSION
+from monitor.store.sqlite.schema import VERSION
 
 _BUSY_SECONDS: Final = 5.0
 _STEPS: Final = 10_000  # of SQLite's machine between two looks at the time

@@ -31,7 +31,8 @@ from typing import Any, Final
 
 from monitor.clock import Clock
 from monitor.core.model import Connection, ConnectionState, Policy, Status
-from monitor.store import Booking, open_store
+from monitor.store import Booking
+from monitor.store.sqlite.file import open_file
 from monitor.tables import table
 
 Row = tuple[str, str, str]
@@ -143,7 +144,7 @@ class Layout:
         """Let the store know all of them, as an earlier run would have left it."""
         self.forget()
         minute = Clock().now() - Clock().now()
-        store = open_store(self.store, Clock()).store
+        store = open_file(self.store, Clock()).file
         now = Clock().now()
         state = ConnectionState(
             watched_since=now, status=Status.SYNCED, status_since=now, last_poll_at=now, last_success_at=now

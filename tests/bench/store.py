@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from monitor.core.machine import Step, advance
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Observed, Policy, Status
 from monitor.ledger import BATCH, Ledger
 from monitor.metrics.telemetry import Telemetry
-from monitor.store import Booking, open_store
+from monitor.store import Booking
 from monitor.store.rows import Announcement
+from monitor.store.sqlite.file import open_file
+from monitor.store.sqlite.threaded import ThreadedFile
 from monitor.tables import table
 
 RUNS = 5
@@ -67,7 +70,7 @@ def in_batches(store: Any, bookings: list[Booking], size: int) -> None:
 
 
 def transitions_a_second(folder: Path, batch: int, count: int) -> float:
-    store = open_store(folder / f"rate-{time.monotonic_ns()}.db", CLOCK).store
+    store = open_file(folder / f"rate-{time.monotonic_ns()}.db", CLOCK).file
     seen = first_sights(count)
     in_batches(store, seen, BATCH)
     changed = [booking(each.connection, each.state, REVOKED) for each in seen]
@@ -78,9 +81,10 @@ def transitions_a_second(folder: Path, batch: int, count: int) -> float:
 
 def unchanged_poll(folder: Path, count: int) -> float:
     """Microseconds that booking one confirmed poll takes on the event loop; nothing is written for it."""
-    store = open_store(folder / f"same-{time.monotonic_ns()}.db", CLOCK).store
+    store = open_file(folder / f"same-{time.monotonic_ns()}.db", CLOCK).file
     silent: Any = Silent()
-    ledger = Ledger(store, silent, Telemetry(), CLOCK, get_logger(), MINUTE)
+    kept = ThreadedFile(store, ThreadPoolExecutor(1))
+    ledger = Ledger(kept, silent, Telemetry(), CLOCK, get_logger(), MINUTE, known={})
     steps = [(each.connection, Step(each.state)) for each in first_sights(count)]
     seconds = timed(lambda: [ledger.book(connection, step) for connection, step in steps])
     store.close()
@@ -95,7 +99,7 @@ class Silent:
 
 
 def checkpoint(folder: Path, count: int) -> float:
-    store = open_store(folder / f"bulk-{time.monotonic_ns()}.db", CLOCK).store
+    store = open_file(folder / f"bulk-{time.monotonic_ns()}.db", CLOCK).file
     seen = first_sights(count)
     in_batches(store, seen, 5000)
     again = [Booking(each.connection, each.state) for each in seen]
@@ -106,15 +110,13 @@ def checkpoint(folder: Path, count: int) -> float:
 
 def start(folder: Path, count: int) -> float:
     path = folder / f"start-{time.monotonic_ns()}.db"
-    store = open_store(path, CLOCK).store
+    store = open_file(path, CLOCK).file
     seen = first_sights(count)
     in_batches(store, seen, 5000)
     store.commit((), [told.transition_id for each in seen for told in each.announcements])
     store.close()
     began = time.perf_counter()
-    store = open_store(path, CLOCK).store
-    store.states()
-    store.untold()
+    store = open_file(path, CLOCK).file
     seconds = time.perf_counter() - began
     store.close()
     return seconds
@@ -123,7 +125,7 @@ def start(folder: Path, count: int) -> float:
 def ready(folder: Path, count: int) -> float:
     """Seconds from starting the process to `monitor_ready`, every connection known to the store."""
     path = folder / f"ready-{time.monotonic_ns()}.db"
-    store = open_store(path, CLOCK).store
+    store = open_file(path, CLOCK).file
     seen = first_sights(count)
     in_batches(store, seen, 5000)
     store.commit((), [told.transition_id for each in seen for told in each.announcements])
@@ -161,11 +163,11 @@ def config_of(folder: Path, store: Path, count: int) -> Path:
 def size(folder: Path, connections: int, rounds: int) -> tuple[float, float]:
     """MiB of a file with so many connections, and of each million transitions more."""
     path = folder / f"size-{time.monotonic_ns()}.db"
-    store = open_store(path, CLOCK).store
+    store = open_file(path, CLOCK).file
     store.commit([Booking(each.connection, each.state) for each in first_sights(connections)], ())
     store.close()
     bare = path.stat().st_size
-    store = open_store(path, CLOCK).store
+    store = open_file(path, CLOCK).file
     states = [(each.connection, each.state) for each in first_sights(connections)]
     for turn in range(rounds):
         changed = [booking(connection, state, (REVOKED, SYNCED)[turn % 2]) for connection, state in states]

@@ -10,7 +10,8 @@ from monitor.clock import Clock
 from monitor.core.machine import advance
 from monitor.core.model import CalendarType, Connection, ConnectionState, Observed, Policy, Status
 from monitor.ledger import CHECKPOINT_ROWS
-from monitor.store import Announcement, Booking, open_store
+from monitor.store import Announcement, Booking
+from monitor.store.sqlite.file import open_file
 from tests.daemon import Daemon, running
 
 AS_ANSWERED = Observed(Status.SYNCED, None, CalendarType.GOOGLE, import_enabled=True, export_enabled=True)
@@ -73,7 +74,7 @@ def write_config(folder: Path, fleet: Fleet, base_url: str, ca: Path | None = No
 def write_store(folder: Path, fleet: Fleet) -> None:
     """The store that such a daemon has left behind: every connection known, and told."""
     clock = Clock()
-    store = open_store(folder / "state.db", clock).store
+    store = open_file(folder / "state.db", clock).file
     unseen = ConnectionState(watched_since=clock.now())
     bookings = []
     for connection in fleet.connections():

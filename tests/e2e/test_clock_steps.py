@@ -62,7 +62,7 @@ async def test_polls_go_on_and_no_duration_is_negative_when_the_clock_is_set(
         clock = Clock(wall_seconds=lambda: time.time() + offset)  # noqa: TID251  the machine's, set by the test
         log = set_up("info", Format.JSON, redactor, stream=journal)
         outside = Outside(log, redactor, clock, Notifier({}))
-        opened = open_store(loaded.settings.store.path, clock)
+        opened = await open_store(loaded.settings.store, clock)
         web = WebOptions([Address("127.0.0.1", 0)])
         service = Service(loaded, outside, opened, asyncio.Event(), web)
         running = asyncio.ensure_future(service.run(stop, lambda _: None))  # noqa: TID251

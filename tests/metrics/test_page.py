@@ -90,6 +90,7 @@ def page(accept: str) -> str:
     telemetry = Telemetry()
     telemetry.ticked(1772366400.0)
     telemetry.config_reloaded(1772366400.0)
+    telemetry.store_is_shared()
     telemetry.feed_looked_at("downtown", "https://inventory.example.org", 1772366400.0, well=True)
     body, _ = render(full(), telemetry, accept)
     return body.decode()

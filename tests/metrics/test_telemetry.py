@@ -80,6 +80,15 @@ def test_what_never_happened_is_absent_not_1970(family: str) -> None:
     assert f"{M}{family}" not in samples(Telemetry())
 
 
+def test_refused_writes_are_counted_where_the_store_is_shared_and_absent_elsewhere() -> None:
+    telemetry = Telemetry()
+    assert f"{M}fenced_writes_total" not in samples(telemetry)
+    telemetry.store_is_shared()
+    assert samples(telemetry)[f"{M}fenced_writes_total"] == 0
+    telemetry.writes_fenced(3)
+    assert samples(telemetry)[f"{M}fenced_writes_total"] == 3
+
+
 def test_a_refused_configuration_keeps_the_time_of_the_last_good_one() -> None:
     telemetry = Telemetry()
     telemetry.config_reloaded(5)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monitor.clock import Clock
-from monitor.store import Store, open_store
+from monitor.store.sqlite.file import File, open_file
 from tests.store.samples import Machine
 
 
@@ -26,8 +26,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, clock: Clock) -> Iterator[Store]:
-    opened = open_store(path, clock)
+def store(path: Path, clock: Clock) -> Iterator[File]:
+    opened = open_file(path, clock)
     assert opened.set_aside is None
-    yield opened.store
-    opened.store.close()
+    yield opened.file
+    opened.file.close()

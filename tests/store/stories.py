@@ -7,7 +7,8 @@ from typing import NamedTuple
 from monitor.core.effects import ConnectionFirstSeen, Transition
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Observed, Status
-from monitor.store import Booking, Store
+from monitor.store import Booking
+from monitor.store.sqlite.file import File
 
 
 class Told(NamedTuple):
@@ -19,7 +20,7 @@ class Told(NamedTuple):
     reason: ErrorReason | None = None
 
 
-def keep(store: Store, story: Iterable[Told]) -> list[str]:
+def keep(store: File, story: Iterable[Told]) -> list[str]:
     """Book a story, each poll a commit; the ids of its announcements."""
     states = store.states()
     told: list[str] = []

@@ -12,8 +12,8 @@ import pytest
 
 from monitor.core.model import Status
 from monitor.errors import BackupError
-from monitor.store import Store, open_store
 from monitor.store.reading import Wanted, reading
+from monitor.store.sqlite.file import File, open_file
 from tests.store.samples import ANNA, START, Machine
 from tests.store.stories import Told, keep
 
@@ -38,7 +38,7 @@ def flips(begin: int, end: int) -> list[Told]:
 class Writer:
     """Commits on a thread of its own until told to stop; `acknowledged` grows after each commit."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: File) -> None:
         self.acknowledged: list[str] = []
         self._store = store
         self._enough = threading.Event()
@@ -74,7 +74,7 @@ class Writer:
     ],
 )
 def test_a_copy_made_while_a_writer_commits_holds_all_that_was_acknowledged(
-    path: Path, store: Store, back_up: Callable[[Path, Path], None]
+    path: Path, store: File, back_up: Callable[[Path, Path], None]
 ) -> None:
     copy = path.with_name("copy.db")
     with Writer(store) as writer:
@@ -82,18 +82,18 @@ def test_a_copy_made_while_a_writer_commits_holds_all_that_was_acknowledged(
         back_up(path, copy)
         written_meanwhile = len(writer.acknowledged)
     assert acknowledged
-    opened = open_store(copy, Machine().boot())
+    opened = open_file(copy, Machine().boot())
     try:
         assert opened.set_aside is None
-        kept = [told.transition_id for told in opened.store.untold()]
+        kept = [told.transition_id for told in opened.file.untold()]
         assert kept[: len(acknowledged)] == acknowledged
         assert len(kept) <= written_meanwhile + 1
-        assert opened.store.states()["downtown", "id-1"].transitions == len(kept) - 1
+        assert opened.file.states()["downtown", "id-1"].transitions == len(kept) - 1
     finally:
-        opened.store.close()
+        opened.file.close()
 
 
-def test_a_copy_is_one_file_and_read_like_the_store(path: Path, store: Store) -> None:
+def test_a_copy_is_one_file_and_read_like_the_store(path: Path, store: File) -> None:
     keep(store, flips(0, 3))
     copy = path.with_name("copy.db")
     by_command(path, copy)
@@ -103,7 +103,7 @@ def test_a_copy_is_one_file_and_read_like_the_store(path: Path, store: Store) ->
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_nothing_is_overwritten(path: Path, store: Store, make: Callable[[Path], None]) -> None:
+def test_nothing_is_overwritten(path: Path, store: File, make: Callable[[Path], None]) -> None:
     keep(store, flips(0, 3))
     copy = path.with_name("copy.db")
     make(copy)
@@ -112,20 +112,20 @@ def test_nothing_is_overwritten(path: Path, store: Store, make: Callable[[Path],
     assert copy.is_symlink() or not copy.is_file() or copy.stat().st_size == 0
 
 
-def test_the_store_itself_is_no_destination(path: Path, store: Store) -> None:
+def test_the_store_itself_is_no_destination(path: Path, store: File) -> None:
     keep(store, flips(0, 3))
     with pytest.raises(BackupError, match="is there already"):
         by_command(path, path)
     assert len(store.untold()) == 3
 
 
-def test_a_folder_that_is_not_there_is_said(path: Path, store: Store) -> None:
+def test_a_folder_that_is_not_there_is_said(path: Path, store: File) -> None:
     assert store.untold() == []
     with pytest.raises(BackupError, match=r"cannot be written .*see to its folder"):
         by_command(path, path.parent / "none" / "copy.db")
 
 
-def test_a_file_that_is_not_ours_is_left_alone_beside_the_copy(path: Path, store: Store) -> None:
+def test_a_file_that_is_not_ours_is_left_alone_beside_the_copy(path: Path, store: File) -> None:
     keep(store, flips(0, 3))
     path.with_name("copy.db.partial").write_text("half a copy")
     by_command(path, path.with_name("copy.db"))

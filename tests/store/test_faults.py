@@ -15,7 +15,7 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.errors import CannotStartError
-from monitor.store import open_store
+from monitor.store.sqlite.file import open_file
 from tests.daemon import ROOT
 from tests.disks import disk
 from tests.store.samples import Machine, change, connection, transition
@@ -26,7 +26,7 @@ PAGE: Final = 4096
 
 def fill(path: Path, clock: Clock) -> None:
     """A store with some pages in it, all of them in the one file."""
-    store = open_store(path, clock).store
+    store = open_file(path, clock).file
     store.commit([change(number, connection(number)) for number in range(ROWS)], [])
     store.close()
 
@@ -68,29 +68,29 @@ def test_a_broken_file_is_set_aside_whole_and_a_new_one_begun(
     fill(path, machine.boot())
     broken = BROKEN[damage](path.read_bytes())
     path.write_bytes(broken)
-    opened = open_store(path, machine.boot())
+    opened = open_file(path, machine.boot())
     aside = opened.set_aside
     assert aside == path.with_name("state.db.broken-20260701T000000.000000Z")
     assert len(aside.read_bytes()) == len(broken)
-    assert opened.store.states() == {}
-    assert opened.store.untold() == []
-    opened.store.commit([change(1)], [])
-    opened.store.close()
-    again = open_store(path, machine.boot())
+    assert opened.file.states() == {}
+    assert opened.file.untold() == []
+    opened.file.commit([change(1)], [])
+    opened.file.close()
+    again = open_file(path, machine.boot())
     assert again.set_aside is None
-    assert again.store.untold() == [transition(1)]
-    again.store.close()
+    assert again.file.untold() == [transition(1)]
+    again.file.close()
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_what_belongs_to_a_broken_file_goes_with_it(path: Path, clock: Clock, suffix: str) -> None:
     path.write_bytes(b"this is no database")
     path.with_name(path.name + suffix).write_bytes(b"its own")
-    opened = open_store(path, clock)
+    opened = open_file(path, clock)
     assert opened.set_aside is not None
     assert opened.set_aside.read_bytes() == b"this is no database"
     assert opened.set_aside.with_name(opened.set_aside.name + suffix).read_bytes() == b"its own"
-    opened.store.close()
+    opened.file.close()
 
 
 def test_random_damage_is_never_more_than_a_refusal_or_a_new_beginning(path: Path, machine: Machine) -> None:
@@ -114,13 +114,13 @@ def outcome(path: Path, machine: Machine) -> str:
     """What became of a file: it must be readable and writable, or refused with a reason."""
     machine.run(timedelta(seconds=1))
     try:
-        opened = open_store(path, machine.boot())
+        opened = open_file(path, machine.boot())
     except CannotStartError:
         return "refused"
-    opened.store.states()
-    opened.store.untold()
-    opened.store.commit([change(5000)], [])
-    opened.store.close()
+    opened.file.states()
+    opened.file.untold()
+    opened.file.commit([change(5000)], [])
+    opened.file.close()
     return "whole" if opened.set_aside is None else "set aside"
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_file_is_refused_and_left_alone(
 ) -> None:
     make(path)
     with pytest.raises(CannotStartError) as refused:
-        open_store(path, clock)
+        open_file(path, clock)
     assert str(refused.value) == f"{path} is no file; name one in store.url"
     assert sorted(each.name for each in path.parent.iterdir()) == ["state.db", "state.db.lock"]
 
@@ -138,7 +138,7 @@ def test_what_is_no_file_is_refused_and_left_alone(
 def test_a_missing_folder_is_refused_with_the_mend(path: Path, clock: Clock) -> None:
     there = path.parent / "missing" / "state.db"
     with pytest.raises(CannotStartError) as refused:
-        open_store(there, clock)
+        open_file(there, clock)
     assert str(refused.value) == (
         f"{there} cannot be written (No such file or directory); "
         "make its folder, writable for this user, or name another place in store.url"
@@ -149,7 +149,7 @@ def test_a_read_only_folder_is_refused_with_the_mend(tmp_path: Path, clock: Cloc
     with disk(tmp_path / "disk", "size=1m,ro") as small:
         path = small.path / "state.db"
         with pytest.raises(CannotStartError) as refused:
-            open_store(path, clock)
+            open_file(path, clock)
     assert str(refused.value) == (
         f"{path} cannot be written (Read-only file system); "
         "make its folder, writable for this user, or name another place in store.url"
@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_nothing_half_and_works_again_when_room_returns(
 ) -> None:
     with disk(tmp_path / "disk", "size=2m") as small:
         path = small.path / "state.db"
-        store = open_store(path, machine.boot()).store
+        store = open_file(path, machine.boot()).file
         store.commit([change(1)], [])
         before = store.states()
         small.fill()
@@ -174,10 +174,10 @@ def test_a_full_disk_keeps_nothing_half_and_works_again_when_room_returns(
         small.empty()
         assert store.commit(many, [transition(1).transition_id]) == len(many)
         store.close()
-        again = open_store(path, machine.boot())
+        again = open_file(path, machine.boot())
         assert again.set_aside is None
-        assert len(again.store.untold()) == len(many)
-        again.store.close()
+        assert len(again.file.untold()) == len(many)
+        again.file.close()
 
 
 def test_a_start_on_a_full_disk_is_refused_and_nothing_is_set_aside(tmp_path: Path, machine: Machine) -> None:
@@ -186,12 +186,12 @@ def test_a_start_on_a_full_disk_is_refused_and_nothing_is_set_aside(tmp_path: Pa
         fill(path, machine.boot())
         small.fill()
         with pytest.raises(CannotStartError, match=f"{path} cannot be opened .*; see to its disk"):
-            open_store(path, machine.boot())
+            open_file(path, machine.boot())
         small.empty()
-        opened = open_store(path, machine.boot())
+        opened = open_file(path, machine.boot())
         assert opened.set_aside is None
-        assert len(opened.store.untold()) == ROWS
-        opened.store.close()
+        assert len(opened.file.untold()) == ROWS
+        opened.file.close()
 
 
 def test_a_first_start_on_a_full_disk_leaves_nothing_that_looks_broken(
@@ -201,11 +201,11 @@ def test_a_first_start_on_a_full_disk_leaves_nothing_that_looks_broken(
         path = small.path / "state.db"
         small.fill()
         with pytest.raises(CannotStartError):
-            open_store(path, machine.boot())
+            open_file(path, machine.boot())
         small.empty()
-        opened = open_store(path, machine.boot())
+        opened = open_file(path, machine.boot())
         assert opened.set_aside is None
-        opened.store.close()
+        opened.file.close()
 
 
 async def test_all_that_was_acknowledged_survives_a_kill_at_any_instant(path: Path, clock: Clock) -> None:
@@ -213,15 +213,15 @@ async def test_all_that_was_acknowledged_survives_a_kill_at_any_instant(path: Pa
     acknowledged = 0
     for _ in range(8):
         acknowledged = max(acknowledged, await killed_after(path, chance.randrange(1, 120)))
-    opened = open_store(path, clock)
+    opened = open_file(path, clock)
     assert opened.set_aside is None
-    kept = [int(told.transition_id.rsplit("-", 1)[1]) for told in opened.store.untold()]
+    kept = [int(told.transition_id.rsplit("-", 1)[1]) for told in opened.file.untold()]
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) >= acknowledged
-    states = {key: state.transitions for key, state in opened.store.states().items()}
+    states = {key: state.transitions for key, state in opened.file.states().items()}
     newest = {("downtown", f"id-{number % 7}"): number for number in kept}
     assert states == newest
-    opened.store.close()
+    opened.file.close()
 
 
 async def killed_after(path: Path, commits: int) -> int:

@@ -12,8 +12,8 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.errors import CannotStartError
-from monitor.store import Store, open_store
-from monitor.store.lock import Lock
+from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.lock import Lock
 from tests.daemon import ROOT
 
 
@@ -37,7 +37,7 @@ async def holder(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
 async def test_a_second_process_is_refused_and_told_who_holds_the_file(path: Path, clock: Clock) -> None:
     async with holder(path) as other:
         with pytest.raises(CannotStartError) as refused:
-            open_store(path, clock)
+            open_file(path, clock)
     assert str(refused.value) == (
         f"{path} is in use by process {other.pid} on {os.uname().nodename}; "
         "stop that one, or give each monitor a store.url of its own"
@@ -48,9 +48,9 @@ async def test_a_killed_process_holds_nothing(path: Path, clock: Clock) -> None:
     async with holder(path) as other:
         other.send_signal(signal.SIGKILL)
         await other.communicate()
-        opened = open_store(path, clock)
+        opened = open_file(path, clock)
     assert opened.set_aside is None
-    opened.store.close()
+    opened.file.close()
 
 
 async def test_a_stopped_process_still_holds_it(path: Path, clock: Clock) -> None:
@@ -58,7 +58,7 @@ async def test_a_stopped_process_still_holds_it(path: Path, clock: Clock) -> Non
     async with holder(path) as other:
         other.send_signal(signal.SIGSTOP)
         with pytest.raises(CannotStartError, match=f"in use by process {other.pid} on"):
-            open_store(path, clock)
+            open_file(path, clock)
         other.send_signal(signal.SIGCONT)
 
 
@@ -66,14 +66,14 @@ async def test_a_stopped_process_still_holds_it(path: Path, clock: Clock) -> Non
 def test_a_lock_file_left_behind_is_no_hindrance(path: Path, clock: Clock, left: str) -> None:
     file = path.with_name("state.db.lock")
     file.write_text(left)
-    opened = open_store(path, clock)
+    opened = open_file(path, clock)
     assert file.read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
-    opened.store.close()
+    opened.file.close()
 
 
 def test_a_closed_store_may_be_opened_again(path: Path, clock: Clock) -> None:
     for _ in range(2):
-        open_store(path, clock).store.close()
+        open_file(path, clock).file.close()
     assert path.with_name("state.db.lock").exists()
 
 
@@ -81,13 +81,13 @@ def test_a_closed_store_may_be_opened_again(path: Path, clock: Clock) -> None:
 def test_a_refusal_takes_nothing_from_the_holder(path: Path, clock: Clock) -> None:
     for _ in range(2):
         with pytest.raises(CannotStartError, match=f"in use by process {os.getpid()} on"):
-            open_store(path, clock)
+            open_file(path, clock)
 
 
-def test_each_file_has_a_lock_of_its_own(store: Store, path: Path, clock: Clock) -> None:
-    other = open_store(path.with_name("other.db"), clock)
-    assert store.states() == other.store.states() == {}
-    other.store.close()
+def test_each_file_has_a_lock_of_its_own(store: File, path: Path, clock: Clock) -> None:
+    other = open_file(path.with_name("other.db"), clock)
+    assert store.states() == other.file.states() == {}
+    other.file.close()
 
 
 def test_a_refusal_leaves_no_file_open(path: Path) -> None:

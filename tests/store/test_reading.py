@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from monitor.core.model import ConnectionState, ErrorReason, Status
 from monitor.errors import StoreUnreadableError
-from monitor.store import Booking, Store, open_store
+from monitor.store import Booking
 from monitor.store.reading import Chapter, Wanted, reading, sums
-from monitor.store.schema import VERSION
+from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.schema import VERSION
 from tests.store.samples import ANNA, MINUTE, START, Machine, connection
 from tests.store.stories import Told, keep
 
@@ -50,7 +51,7 @@ def held(path: Path, wanted: Wanted) -> list[Chapter]:
         return list(reader.held(wanted))
 
 
-def test_what_was_committed_is_read_while_the_writer_has_the_file(path: Path, store: Store) -> None:
+def test_what_was_committed_is_read_while_the_writer_has_the_file(path: Path, store: File) -> None:
     keep(store, STORY)
     assert statuses(seen(path)) == [
         ("anna", "SYNCED"),
@@ -61,7 +62,7 @@ def test_what_was_committed_is_read_while_the_writer_has_the_file(path: Path, st
     ]
 
 
-def test_a_reader_in_the_middle_keeps_its_view_and_does_not_stop_the_writer(path: Path, store: Store) -> None:
+def test_a_reader_in_the_middle_keeps_its_view_and_does_not_stop_the_writer(path: Path, store: File) -> None:
     keep(store, STORY[:3])
     with reading(path) as reader:
         chapters = reader.seen(Wanted())
@@ -71,13 +72,13 @@ def test_a_reader_in_the_middle_keeps_its_view_and_does_not_stop_the_writer(path
         assert len(list(reader.seen(Wanted()))) == 5
 
 
-def test_each_status_lasts_until_the_next_of_the_same_connection(path: Path, store: Store) -> None:
+def test_each_status_lasts_until_the_next_of_the_same_connection(path: Path, store: File) -> None:
     keep(store, STORY)
     lasted = {each.transition_id: each.until and each.until - each.since for each in seen(path)}
     assert list(lasted.values()) == [None, 3 * HOUR, HOUR, None, HOUR]
 
 
-def test_the_present_is_the_last_state_of_every_connection(path: Path, store: Store) -> None:
+def test_the_present_is_the_last_state_of_every_connection(path: Path, store: File) -> None:
     keep(store, STORY)
     with reading(path) as reader:
         present = {each.connection: each for each in reader.present()}
@@ -100,12 +101,12 @@ def test_the_present_is_the_last_state_of_every_connection(path: Path, store: St
         (Wanted(site="none"), []),
     ],
 )
-def test_what_is_wanted_is_read(path: Path, store: Store, wanted: Wanted, hours: list[int]) -> None:
+def test_what_is_wanted_is_read(path: Path, store: File, wanted: Wanted, hours: list[int]) -> None:
     keep(store, STORY)
     assert [(each.since - START) / HOUR for each in seen(path, wanted)] == hours
 
 
-def test_any_name_that_a_connection_bore_finds_all_of_its_past(path: Path, store: Store) -> None:
+def test_any_name_that_a_connection_bore_finds_all_of_its_past(path: Path, store: File) -> None:
     keep(store, STORY[:3])
     renamed = msgspec.structs.replace(ANNA, name="anna-google")
     keep(store, [told._replace(connection=renamed) for told in STORY[3:]])
@@ -115,7 +116,7 @@ def test_any_name_that_a_connection_bore_finds_all_of_its_past(path: Path, store
         assert [each.until is None for each in chapters] == [True, False, False, False]
 
 
-def test_what_held_when_the_window_began_is_held_in_it(path: Path, store: Store) -> None:
+def test_what_held_when_the_window_began_is_held_in_it(path: Path, store: File) -> None:
     keep(store, STORY)
     window = Wanted(site="downtown", since=START + 3 * HOUR, until=START + 4 * HOUR)
     assert seen(path, window) == []
@@ -123,9 +124,7 @@ def test_what_held_when_the_window_began_is_held_in_it(path: Path, store: Store)
     assert chapter.reason == "EXTERNAL_CALENDAR_DELETED"
 
 
-def test_a_fall_from_health_is_one_incident_however_often_its_reason_changes(
-    path: Path, store: Store
-) -> None:
+def test_a_fall_from_health_is_one_incident_however_often_its_reason_changes(path: Path, store: File) -> None:
     keep(store, STORY)
     begin, end = START - HOUR, START + 10 * HOUR
     anna, bo = sorted(sums(held(path, Wanted(since=begin, until=end)), begin, end), key=lambda s: s.site)
@@ -135,7 +134,7 @@ def test_a_fall_from_health_is_one_incident_however_often_its_reason_changes(
 
 
 def test_what_fell_before_the_window_is_unhealthy_in_it_and_no_incident_of_it(
-    path: Path, store: Store
+    path: Path, store: File
 ) -> None:
     keep(store, STORY)
     begin, end = START + 3 * HOUR, START + 6 * HOUR
@@ -144,7 +143,7 @@ def test_what_fell_before_the_window_is_unhealthy_in_it_and_no_incident_of_it(
     assert (second.site, second.incidents, second.unhealthy) == ("downtown", 0, 2 * HOUR)
 
 
-def test_a_fall_whose_past_was_forgotten_is_judged_by_its_word(path: Path, store: Store) -> None:
+def test_a_fall_whose_past_was_forgotten_is_judged_by_its_word(path: Path, store: File) -> None:
     keep(store, STORY)
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM transition WHERE observed_at < (SELECT MAX(observed_at) FROM transition)")
@@ -161,7 +160,7 @@ def kept(folder: Path, polls: list[tuple[int, int, Status]]) -> Path:
     path = folder / "state.db"
     for each in folder.glob("state.db*"):
         each.unlink()
-    store = open_store(path, Machine().boot()).store
+    store = open_file(path, Machine().boot()).file
     try:
         keep(store, [Told(connection(n), START + at * MINUTE, status) for n, at, status in polls])
     finally:
@@ -237,15 +236,15 @@ def public() -> Iterator[Path]:
 
 
 @pytest.fixture
-def daemon(public: Path) -> Iterator[Store]:
-    store = open_store(public, Machine().boot()).store
+def daemon(public: Path) -> Iterator[File]:
+    store = open_file(public, Machine().boot()).file
     keep(store, STORY)
     yield store
     store.close()
 
 
 @as_root
-def test_another_user_reads_while_a_daemon_writes(public: Path, daemon: Store) -> None:
+def test_another_user_reads_while_a_daemon_writes(public: Path, daemon: File) -> None:
     keep(daemon, [Told(ANNA, START + 6 * HOUR, Status.CONNECTED)])
     found = read_elsewhere(public, AS_NOBODY)
     assert found.stdout == "6\n", found.stderr
@@ -253,7 +252,7 @@ def test_another_user_reads_while_a_daemon_writes(public: Path, daemon: Store) -
 
 @as_root
 def test_another_user_reads_after_the_daemon_has_ended(public: Path) -> None:
-    store = open_store(public, Machine().boot()).store
+    store = open_file(public, Machine().boot()).file
     keep(store, STORY)
     store.close()
     found = read_elsewhere(public, AS_NOBODY)
@@ -262,7 +261,7 @@ def test_another_user_reads_after_the_daemon_has_ended(public: Path) -> None:
 
 @as_root
 def test_a_store_on_a_read_only_file_system_is_read(public: Path) -> None:
-    store = open_store(public, Machine().boot()).store
+    store = open_file(public, Machine().boot()).file
     keep(store, STORY)
     store.close()
     mount = f"mount --bind {public.parent} {public.parent} && mount -o remount,ro,bind {public.parent}"
@@ -271,7 +270,7 @@ def test_a_store_on_a_read_only_file_system_is_read(public: Path) -> None:
 
 
 @as_root
-def test_a_log_that_cannot_be_joined_is_not_read_past(public: Path, daemon: Store) -> None:
+def test_a_log_that_cannot_be_joined_is_not_read_past(public: Path, daemon: File) -> None:
     assert daemon.untold()
     orphan = public.with_name("orphan.db")
     for suffix in ("", "-wal"):
@@ -284,26 +283,26 @@ def test_a_log_that_cannot_be_joined_is_not_read_past(public: Path, daemon: Stor
 
 @as_root
 def test_a_file_that_may_not_be_read_is_said(public: Path) -> None:
-    open_store(public, Machine().boot()).store.close()
+    open_file(public, Machine().boot()).file.close()
     public.chmod(0o600)
     assert f"{public} cannot be read" in read_elsewhere(public, AS_NOBODY).stderr
 
 
 @as_root
 def test_a_folder_that_may_not_be_entered_is_said(public: Path) -> None:
-    open_store(public, Machine().boot()).store.close()
+    open_file(public, Machine().boot()).file.close()
     public.parent.chmod(0o700)
     assert f"{public} cannot be read" in read_elsewhere(public, AS_NOBODY).stderr
 
 
-def test_reading_changes_no_byte_of_the_file(path: Path, store: Store) -> None:
+def test_reading_changes_no_byte_of_the_file(path: Path, store: File) -> None:
     keep(store, STORY)
     before = path.read_bytes()
     assert len(seen(path)) == 5
     assert path.read_bytes() == before
 
 
-def test_a_link_is_followed_to_the_store_and_its_log(tmp_path: Path, path: Path, store: Store) -> None:
+def test_a_link_is_followed_to_the_store_and_its_log(tmp_path: Path, path: Path, store: File) -> None:
     keep(store, STORY)
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.db"
@@ -314,7 +313,7 @@ def test_a_link_is_followed_to_the_store_and_its_log(tmp_path: Path, path: Path,
 @pytest.mark.parametrize("name", ["a?mode=rw.db", "a#b.db", "100%41.db", "naïve 安.db"])
 def test_a_path_is_read_as_it_stands(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    store = open_store(path, Machine().boot()).store
+    store = open_file(path, Machine().boot()).file
     keep(store, STORY)
     store.close()
     assert len(seen(path)) == 5
@@ -334,7 +333,7 @@ def an_empty_file(path: Path) -> None:
 
 def of_another_version(version: int) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        open_store(path, Machine().boot()).store.close()
+        open_file(path, Machine().boot()).file.close()
         with sqlite3.connect(path) as db:
             db.execute(f"PRAGMA user_version = {version}")
         db.close()
@@ -350,7 +349,7 @@ def another_s_database(path: Path) -> None:
 
 
 def cut_short(path: Path) -> None:
-    store = open_store(path, Machine().boot()).store
+    store = open_file(path, Machine().boot()).file
     keep(store, STORY)
     store.close()
     with path.open("r+b") as file:
@@ -382,7 +381,7 @@ def test_what_is_no_store_of_ours_is_said_with_what_to_do(
         seen(path)
 
 
-def test_a_chapter_counts_only_within_the_window(path: Path, store: Store) -> None:
+def test_a_chapter_counts_only_within_the_window(path: Path, store: File) -> None:
     keep(store, STORY)
     last: Chapter = seen(path, Wanted(site="downtown"))[0]
 
@@ -394,7 +393,7 @@ def test_a_chapter_counts_only_within_the_window(path: Path, store: Store) -> No
     assert within(START + 7 * HOUR, START + 9 * HOUR) == 2 * HOUR
 
 
-def test_a_reader_reads_connections_never_seen(path: Path, store: Store) -> None:
+def test_a_reader_reads_connections_never_seen(path: Path, store: File) -> None:
     store.commit([Booking(ANNA, ConnectionState(watched_since=START))], ())
     with reading(path) as reader:
         [present] = reader.present()
@@ -404,7 +403,7 @@ def test_a_reader_reads_connections_never_seen(path: Path, store: Store) -> None
 # Page by page, as the API asks
 
 
-def test_changes_are_read_page_by_page_newest_first(path: Path, store: Store) -> None:
+def test_changes_are_read_page_by_page_newest_first(path: Path, store: File) -> None:
     keep(store, STORY)
     with reading(path) as reader:
         first = reader.changes(ALL, 3)
@@ -413,7 +412,7 @@ def test_changes_are_read_page_by_page_newest_first(path: Path, store: Store) ->
         assert reader.changes(ALL, 3, before=rest[-1][0]) == []
 
 
-def test_changes_are_narrowed_by_all_that_is_wanted(path: Path, store: Store) -> None:
+def test_changes_are_narrowed_by_all_that_is_wanted(path: Path, store: File) -> None:
     keep(store, STORY)
     for wanted in (
         Wanted(site="downtown"),
@@ -427,7 +426,7 @@ def test_changes_are_narrowed_by_all_that_is_wanted(path: Path, store: Store) ->
             assert found == list(reader.seen(wanted))
 
 
-def test_a_question_that_takes_too_long_is_given_up(path: Path, store: Store) -> None:
+def test_a_question_that_takes_too_long_is_given_up(path: Path, store: File) -> None:
     keep(store, STORY)
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
     with pytest.raises(StoreUnreadableError, match="interrupted"), reading(path, seconds=0.05) as reader:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Transition
 from monitor.core.model import Connection, ConnectionState
-from monitor.store import Announcement, Booking, Store, open_store
+from monitor.store import Announcement, Booking
 from monitor.store.rows import (
     STATE_COLUMNS,
     announcement_of,
@@ -28,6 +28,7 @@ from monitor.store.rows import (
     state_of,
     state_rows,
 )
+from monitor.store.sqlite.file import File, open_file
 from tests.store.samples import ANNA, MINUTE, START, Machine, state, transition
 
 LATE: Final = datetime(2100, 1, 1, tzinfo=UTC)
@@ -57,21 +58,21 @@ def records(kind: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.fixture(scope="module")
-def late_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def late_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[File]:
     """A store so late that all moments have passed."""
-    opened = open_store(tmp_path_factory.mktemp("store") / "state.db", Machine(LATE).boot())
-    yield opened.store
-    opened.store.close()
+    opened = open_file(tmp_path_factory.mktemp("store") / "state.db", Machine(LATE).boot())
+    yield opened.file
+    opened.file.close()
 
 
 @given(known=records(ConnectionState))
-def test_a_state_comes_back_as_it_went(late_store: Store, known: ConnectionState) -> None:
+def test_a_state_comes_back_as_it_went(late_store: File, known: ConnectionState) -> None:
     late_store.commit([Booking(ANNA, known)], [])
     assert late_store.states() == {(ANNA.site, ANNA.id): known}
 
 
 @given(told=records(Transition) | records(ConnectionFirstSeen))
-def test_an_announcement_comes_back_as_it_went(late_store: Store, told: Announcement) -> None:
+def test_an_announcement_comes_back_as_it_went(late_store: File, told: Announcement) -> None:
     late_store.commit([], [each.transition_id for each in late_store.untold()])
     told = msgspec.structs.replace(told, transition_id=f"t{next(NUMBERS)}")
     late_store.commit([Booking(ANNA, state(), (told,))], [])

@@ -12,8 +12,9 @@ import pytest
 from monitor.clock import Clock
 from monitor.core.model import Status
 from monitor.errors import CannotStartError
-from monitor.store import Booking, Store, open_store
-from monitor.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from monitor.store import Booking
+from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from tests.store.samples import ANNA, MINUTE, START, Machine, change, connection, state, transition
 
 DAY: Final = timedelta(days=1)
@@ -21,31 +22,31 @@ BROKEN_STATE: Final = Booking(connection(9), state(failures_in_a_row=None))
 BROKEN_TRANSITION: Final = change(9, connection(9), to_status=None)
 
 
-def test_a_new_store_knows_nothing(store: Store) -> None:
+def test_a_new_store_knows_nothing(store: File) -> None:
     assert store.states() == {}
     assert store.untold() == []
 
 
-def test_a_state_and_its_change_are_kept_together(store: Store) -> None:
+def test_a_state_and_its_change_are_kept_together(store: File) -> None:
     assert store.commit([change(1)], []) == 1
     assert store.states() == {("downtown", "id-1"): state(transitions=1)}
     assert store.untold() == [transition(1)]
 
 
 def test_what_was_committed_is_there_for_the_next_process(path: Path, machine: Machine) -> None:
-    first = open_store(path, machine.boot()).store
+    first = open_file(path, machine.boot()).file
     first.commit([change(1)], [])
     first.close()
-    opened = open_store(path, machine.boot())
+    opened = open_file(path, machine.boot())
     assert opened.set_aside is None
-    assert opened.store.states() == {("downtown", "id-1"): state(transitions=1)}
-    assert opened.store.untold() == [transition(1)]
-    opened.store.close()
+    assert opened.file.states() == {("downtown", "id-1"): state(transitions=1)}
+    assert opened.file.untold() == [transition(1)]
+    opened.file.close()
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("broken", [BROKEN_STATE, BROKEN_TRANSITION], ids=["state", "transition"])
-def test_a_commit_is_kept_whole_or_not_at_all(store: Store, broken: Booking, place: int) -> None:
+def test_a_commit_is_kept_whole_or_not_at_all(store: File, broken: Booking, place: int) -> None:
     store.commit([change(1)], [])
     before = store.states()
     bookings = [change(number, connection(number)) for number in (2, 3, 4)]
@@ -56,21 +57,21 @@ def test_a_commit_is_kept_whole_or_not_at_all(store: Store, broken: Booking, pla
     assert store.untold() == [transition(1)]
 
 
-def test_after_a_commit_that_failed_the_next_one_is_kept(store: Store) -> None:
+def test_after_a_commit_that_failed_the_next_one_is_kept(store: File) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         store.commit([change(1), BROKEN_STATE], [])
     store.commit([change(1), change(2)], [])
     assert store.untold() == [transition(1), transition(2)]
 
 
-def test_a_value_too_large_for_the_file_leaves_nothing_behind(store: Store) -> None:
+def test_a_value_too_large_for_the_file_leaves_nothing_behind(store: File) -> None:
     with pytest.raises(OverflowError):
         store.commit([change(1), Booking(connection(2), state(transitions=2**63))], [])
     assert store.states() == {}
     assert store.commit([change(1)], []) == 1
 
 
-def test_the_untold_are_told_in_the_order_of_their_commits(store: Store) -> None:
+def test_the_untold_are_told_in_the_order_of_their_commits(store: File) -> None:
     """Neither ids nor moments decide it: the clock may have been set back."""
     numbers = [7, 3, 9, 1]
     for number in numbers[:2]:
@@ -79,38 +80,38 @@ def test_the_untold_are_told_in_the_order_of_their_commits(store: Store) -> None
     assert [told.transition_id[-1] for told in store.untold()] == ["7", "3", "9", "1"]
 
 
-def test_what_was_marked_is_not_told_again(store: Store) -> None:
+def test_what_was_marked_is_not_told_again(store: File) -> None:
     store.commit([change(1), change(2), change(3)], [])
     store.commit([], [transition(1).transition_id, transition(3).transition_id])
     assert store.untold() == [transition(2)]
 
 
-def test_a_mark_of_something_unknown_does_no_harm(store: Store) -> None:
+def test_a_mark_of_something_unknown_does_no_harm(store: File) -> None:
     store.commit([change(1)], ["of a purged one"])
     assert store.untold() == [transition(1)]
 
 
-def test_a_transition_that_comes_twice_is_kept_once_as_it_first_was(store: Store) -> None:
+def test_a_transition_that_comes_twice_is_kept_once_as_it_first_was(store: File) -> None:
     store.commit([change(1)], [])
     store.commit([], [transition(1).transition_id])
     store.commit([change(1, to_status=Status.ERROR), change(2)], [])
     assert store.untold() == [transition(2)]
 
 
-def test_the_newest_state_is_the_one_that_is_kept(store: Store) -> None:
+def test_the_newest_state_is_the_one_that_is_kept(store: File) -> None:
     store.commit([Booking(ANNA, state(transitions=1)), Booking(ANNA, state(transitions=2))], [])
     store.commit([Booking(ANNA, state(transitions=3))], [])
     assert store.states() == {("downtown", "id-1"): state(transitions=3)}
 
 
-def test_a_new_name_keeps_the_state(store: Store, path: Path) -> None:
+def test_a_new_name_keeps_the_state(store: File, path: Path) -> None:
     store.commit([Booking(ANNA, state(transitions=1))], [])
     store.commit([Booking(msgspec.structs.replace(ANNA, name="anna-google"), state(transitions=2))], [])
     assert store.states() == {("downtown", "id-1"): state(transitions=2)}
     assert rows(path, "SELECT name FROM connection") == [("anna-google",)]
 
 
-def test_two_sites_with_the_same_id_are_two_connections(store: Store) -> None:
+def test_two_sites_with_the_same_id_are_two_connections(store: File) -> None:
     store.commit([change(1), change(2, connection(1, "uptown"))], [])
     assert store.states() == {
         ("downtown", "id-1"): state(transitions=1),
@@ -120,13 +121,13 @@ def test_two_sites_with_the_same_id_are_two_connections(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["café ☕", "a'; DROP TABLE connection; --", "x" * 300, "\u0301\U0001f600"])
-def test_an_id_is_kept_as_it_is_whatever_it_says(store: Store, name: str) -> None:
+def test_an_id_is_kept_as_it_is_whatever_it_says(store: File, name: str) -> None:
     store.commit([change(1, msgspec.structs.replace(ANNA, id=name, name=name))], [])
     assert list(store.states()) == [("downtown", name)]
     assert [told.connection_id for told in store.untold() if hasattr(told, "connection_id")] == [name]
 
 
-def test_a_purge_forgets_what_is_older_than_the_retention(store: Store, path: Path, machine: Machine) -> None:
+def test_a_purge_forgets_what_is_older_than_the_retention(store: File, path: Path, machine: Machine) -> None:
     for number in (1, 2, 3):
         at = START - (40 - 10 * number) * DAY
         store.commit([change(number, observed_at=at)], [])
@@ -140,7 +141,7 @@ def test_a_purge_forgets_what_is_older_than_the_retention(store: Store, path: Pa
 
 
 def test_a_status_that_lasts_is_never_purged_while_its_connection_is_known(
-    store: Store, path: Path, machine: Machine
+    store: File, path: Path, machine: Machine
 ) -> None:
     store.commit([change(1)], [])
     store.commit([], [transition(1).transition_id])
@@ -150,14 +151,14 @@ def test_a_status_that_lasts_is_never_purged_while_its_connection_is_known(
     assert rows(path, "SELECT n FROM transition") == []
 
 
-def test_what_was_never_told_outlives_the_retention(store: Store) -> None:
+def test_what_was_never_told_outlives_the_retention(store: File) -> None:
     store.commit([change(1, observed_at=START - 100 * DAY)], [])
     assert store.purge(DAY, {("downtown", "id-1")}) == 0
     assert store.untold() == [transition(1, observed_at=START - 100 * DAY)]
 
 
 def test_a_connection_is_forgotten_only_when_nobody_watches_it_any_more(
-    store: Store, machine: Machine
+    store: File, machine: Machine
 ) -> None:
     store.commit([Booking(connection(number), state()) for number in (1, 2)], [])
     machine.run(DAY)
@@ -167,7 +168,7 @@ def test_a_connection_is_forgotten_only_when_nobody_watches_it_any_more(
     assert set(store.states()) == {("downtown", "id-1"), ("downtown", "id-3")}
 
 
-def test_a_purge_takes_a_bounded_piece_at_a_time_and_comes_to_an_end(store: Store, machine: Machine) -> None:
+def test_a_purge_takes_a_bounded_piece_at_a_time_and_comes_to_an_end(store: File, machine: Machine) -> None:
     old = [change(number, connection(number), observed_at=START - DAY) for number in range(5000)]
     store.commit(old, [])
     store.commit([], [told.transition_id for told in store.untold()])
@@ -180,7 +181,7 @@ def test_a_purge_takes_a_bounded_piece_at_a_time_and_comes_to_an_end(store: Stor
 
 
 def test_a_purge_after_the_clock_was_set_back_forgets_nothing(
-    store: Store, clock: Clock, machine: Machine
+    store: File, clock: Clock, machine: Machine
 ) -> None:
     store.commit([change(1), change(2, connection(2))], [])
     store.commit([], [told.transition_id for told in store.untold()])
@@ -189,7 +190,7 @@ def test_a_purge_after_the_clock_was_set_back_forgets_nothing(
     assert store.purge(MINUTE, set()) == 0
 
 
-def test_many_marks_and_bookings_are_one_commit(store: Store) -> None:
+def test_many_marks_and_bookings_are_one_commit(store: File) -> None:
     """However long the backlog of a disk that was full for a while."""
     numbers = range(3000)
     store.commit([change(number, connection(number)) for number in numbers], [])
@@ -204,12 +205,12 @@ def test_a_file_of_any_older_version_is_brought_forward(path: Path, clock: Clock
         db.execute("PRAGMA journal_mode = WAL")  # this alone makes a file, without a table in it
         for number, script in enumerate(MIGRATIONS[:version], start=1):
             db.executescript(f"{script}; PRAGMA user_version = {number}")
-    opened = open_store(path, clock)
+    opened = open_file(path, clock)
     assert opened.set_aside is None
-    opened.store.commit([change(1)], [])
-    opened.store.close()
-    fresh = open_store(path.with_name("fresh.db"), clock)
-    fresh.store.close()
+    opened.file.commit([change(1)], [])
+    opened.file.close()
+    fresh = open_file(path.with_name("fresh.db"), clock)
+    fresh.file.close()
     tables = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
     assert rows(path, tables) == rows(path.with_name("fresh.db"), tables)
     assert rows(path, "PRAGMA user_version") == [(VERSION,)]
@@ -223,7 +224,7 @@ def test_another_programs_database_is_refused_and_left_as_it_is(
         db.executescript(f"CREATE TABLE dashboards (x); PRAGMA user_version = {version}")
     before = path.read_bytes()
     with pytest.raises(CannotStartError, match=r"is another program.s database; name another"):
-        open_store(path, clock)
+        open_file(path, clock)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir() if "broken" in each.name or "-wal" in each.name] == []
 
@@ -231,16 +232,16 @@ def test_another_programs_database_is_refused_and_left_as_it_is(
 def test_a_log_without_its_file_is_set_aside_and_not_cleared_away(path: Path, clock: Clock) -> None:
     log = path.with_name(f"{path.name}-wal")
     log.write_bytes(b"what was committed before somebody removed the file")
-    opened = open_store(path, clock)
+    opened = open_file(path, clock)
     assert opened.set_aside is not None
     kept = opened.set_aside.with_name(f"{opened.set_aside.name}-wal")
     assert kept.read_bytes() == b"what was committed before somebody removed the file"
-    opened.store.close()
+    opened.file.close()
 
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_file_that_was_removed_is_noticed_at_the_next_commit(
-    store: Store, path: Path, *, replaced: bool
+    store: File, path: Path, *, replaced: bool
 ) -> None:
     path.unlink()
     if replaced:
@@ -252,13 +253,13 @@ def test_a_file_that_was_removed_is_noticed_at_the_next_commit(
 def test_a_clock_that_leapt_ahead_since_the_last_run_empties_no_history(
     path: Path, clock: Clock, machine: Machine
 ) -> None:
-    first = open_store(path, clock).store
+    first = open_file(path, clock).file
     first.commit([change(number) for number in (1, 2)], [])
     first.commit([], [told.transition_id for told in first.untold()])
     first.close()
     machine.wall += timedelta(days=200).total_seconds()
     clock.notice_step()
-    store = open_store(path, clock).store
+    store = open_file(path, clock).file
     assert store.purge(90 * DAY, set()) == 0
     assert len(store.states()) == 1
     store.close()
@@ -269,7 +270,7 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(path: Path, cloc
         ours = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION + 1}"
         db.executescript(f"CREATE TABLE what_is_to_come (x); {ours}")
     with pytest.raises(CannotStartError) as refused:
-        open_store(path, clock)
+        open_file(path, clock)
     assert str(refused.value) == (
         f"{path} was written by a newer version (schema {VERSION + 1}, this one knows {VERSION}); "
         "run that version, or name another file in store.url"
@@ -278,9 +279,7 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(path: Path, cloc
     assert [each.name for each in path.parent.iterdir() if "broken" in each.name] == []
 
 
-def test_every_commit_is_synced_to_the_disk_and_readers_are_never_in_the_way(
-    store: Store, path: Path
-) -> None:
+def test_every_commit_is_synced_to_the_disk_and_readers_are_never_in_the_way(store: File, path: Path) -> None:
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
     assert [tuple(row) for row in store._db.execute("PRAGMA synchronous")] == [(2,)]
     with closing(sqlite3.connect(path)) as reader:
@@ -291,12 +290,12 @@ def test_every_commit_is_synced_to_the_disk_and_readers_are_never_in_the_way(
     assert rows(path, "SELECT count(*) FROM transition") == [(1,)]
 
 
-def test_a_link_leads_to_one_store_with_one_lock(path: Path, clock: Clock, store: Store) -> None:
+def test_a_link_leads_to_one_store_with_one_lock(path: Path, clock: Clock, store: File) -> None:
     store.commit([change(1)], [])
     link = path.with_name("link.db")
     link.symlink_to(path)
     with pytest.raises(CannotStartError, match="is in use by process"):
-        open_store(link, clock)
+        open_file(link, clock)
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from monitor.clock import Clock
-from monitor.store import open_store
+from monitor.store.sqlite.file import open_file
 from tests.store.samples import change, connection
 
 
 def main() -> None:
     """Commit change after change, and print the number of each once its commit is acknowledged."""
-    store = open_store(Path(sys.argv[1]), Clock()).store
+    store = open_file(Path(sys.argv[1]), Clock()).file
     first = max((state.transitions for state in store.states().values()), default=0) + 1
     print("open", first, flush=True)
     for number in range(first, first + 100_000):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from monitor.clock import Clock
 from monitor.core.model import ErrorReason, FailureReason, PollFailed, Status
 from monitor.core.site import SiteState
-from monitor.store import open_store
+from monitor.store.sqlite.file import open_file
 from monitor.view.facts import Facts
 from monitor.web.server import Known, Server
 from tests.store.samples import connection
@@ -75,11 +75,11 @@ def _one(number: int, site: str) -> Watched:
 
 def keep_a_past(path: Path) -> None:
     """A store in which the first connections of downtown have a month behind them."""
-    opened = open_store(path, Clock(NOW.timestamp, lambda: 0.0))
+    opened = open_file(path, Clock(NOW.timestamp, lambda: 0.0))
     anna = watched("anna").connection
     days = timedelta(days=1)
     keep(
-        opened.store,
+        opened.file,
         (
             Told(anna, NOW - 40 * days, Status.SYNCED),
             Told(anna, NOW - 20 * days, Status.DISCONNECTED),
@@ -91,7 +91,7 @@ def keep_a_past(path: Path) -> None:
             *(Told(connection(n, "gone"), NOW - n * MINUTE, Status.SYNCED) for n in range(30)),
         ),
     )
-    opened.store.close()
+    opened.file.close()
 
 
 @contextmanager

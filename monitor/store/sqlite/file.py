@@ -1,11 +1,11 @@
-"""The state store: one SQLite file in WAL mode, written by one process.
+"""The file: SQLite in WAL mode, written by one process.
 
 The promise: a change of state and its announcement are committed together, synced to the disk, before
 anyone is told. What was told is marked in a later commit, so a crash in between tells it again under the
 same `transition_id`; nothing committed is lost, nothing is told under two ids. Freshness (when a connection
 was last polled) is written in bulk every so often: a crash loses the newest of it, never a change.
 
-Everything here blocks and belongs on a thread of its own; one Store is used by one thread at a time.
+Everything here blocks and belongs on a thread of its own; one File is used by one thread at a time.
 Source: "Write-Ahead Logging" and "PRAGMA synchronous" of the SQLite documentation; FULL syncs the log at
 each commit.
 """
@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 
 from monitor.clock import Clock
 from monitor.core.effects import Transition
-from monitor.core.model import Connection, ConnectionState
+from monitor.core.model import ConnectionState
 from monitor.errors import CannotStartError
-from monitor.store.lock import Lock
+from monitor.store.face import Booking, Key
 from monitor.store.rows import (
     STATE_COLUMNS,
     Announcement,
@@ -33,10 +33,8 @@ from monitor.store.rows import (
     state_of,
     state_rows,
 )
-from monitor.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
-
-Key = tuple[str, str]
-"""Site and Wix's id: a new name keeps its state."""
+from monitor.store.sqlite.lock import Lock
+from monitor.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 _MAGIC: Final = b"SQLite format 3\x00"
 _SMALLEST_PAGE: Final = 512
@@ -78,16 +76,8 @@ _PURGE: Final = """
 """
 
 
-class Booking(NamedTuple):
-    """A connection's new state, and what there is to tell of it."""
-
-    connection: Connection
-    state: ConnectionState
-    announcements: tuple[Announcement, ...] = ()
-
-
-class Store:
-    """An open store. Any method may raise sqlite3.Error: nothing of that call was kept then."""
+class File:
+    """An open file. Any method may raise sqlite3.Error: nothing of that call was kept then."""
 
     def __init__(self, db: sqlite3.Connection, lock: Lock, clock: Clock) -> None:
         self._db = db
@@ -164,14 +154,16 @@ class Store:
 
 
 class Opened(NamedTuple):
-    """An open store, and where a file that could not be read was set aside, if there was one."""
+    """An open file and what is in it, and where one that could not be read was set aside."""
 
-    store: Store
+    file: File
+    known: dict[Key, ConnectionState]
+    untold: list[Announcement]
     set_aside: Path | None
 
 
-def open_store(path: Path, clock: Clock) -> Opened:
-    """Open the store, make it or bring it up to date; a broken file is set aside, never deleted.
+def open_file(path: Path, clock: Clock) -> Opened:
+    """Open a store's file, make it or bring it up to date; a broken file is set aside, never deleted.
 
     Raises CannotStartError: no such folder, not writable, in use, or written by a newer version.
     """
@@ -197,19 +189,21 @@ def _open(path: Path, lock: Lock, clock: Clock) -> Opened:
     if path.exists() and not path.is_file():
         raise CannotStartError(f"{path} is no file; name one in store.url")
     try:
-        return Opened(_connect(path, lock, clock), None)
+        return Opened(*_connect(path, lock, clock), None)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
         set_aside = _set_aside(path, clock)
     try:
-        return Opened(_connect(path, lock, clock), set_aside)
+        return Opened(*_connect(path, lock, clock), set_aside)
     except (OSError, sqlite3.Error) as error:
         told = f"{path} was damaged and is kept as {set_aside}; a new one cannot be made ({error})"
         raise CannotStartError(f"{told}; see to its disk and its permissions") from error
 
 
-def _connect(path: Path, lock: Lock, clock: Clock) -> Store:
+def _connect(
+    path: Path, lock: Lock, clock: Clock
+) -> tuple[File, dict[Key, ConnectionState], list[Announcement]]:
     made_here = not path.exists() and not _has_a_log(path)
     if not made_here and not _begins_well(path):  # SQLite would clear away the log of such a file
         raise sqlite3.DatabaseError("no file of SQLite, or what was lost of one")
@@ -222,16 +216,14 @@ def _connect(path: Path, lock: Lock, clock: Clock) -> Store:
             db.execute("PRAGMA synchronous = FULL")
             _check(db)
         _migrate(db)
-        store = Store(db, lock, clock)
-        with _blaming_the_file():
-            store.states()  # pages in good order may hold nonsense: SQLite cannot tell
-            store.untold()
+        file = File(db, lock, clock)
+        with _blaming_the_file():  # pages in good order may hold nonsense: SQLite cannot tell
+            return file, file.states(), file.untold()
     except BaseException:
         db.close()
         if made_here and path.exists() and not _begins_well(path):  # a full disk: the next start would wonder
             path.unlink()
         raise
-    return store
 
 
 def _has_a_log(path: Path) -> bool:
