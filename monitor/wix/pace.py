@@ -175,8 +175,7 @@ class Pace:
             await self._site_slots.acquire()
             held = (self._site_slots,)
             async with self._gate:
-                await self._wait_for_budget(trial=trial)
-                held += await self._slots.take(self._is_doubtful)
+                held += await self._take_slots(trial=trial)
                 self.check(trial=trial)
         except BaseException:
             _release(held)
@@ -184,6 +183,15 @@ class Pace:
         finally:
             self._queue -= 1
         return held
+
+    async def _take_slots(self, *, trial: bool) -> Held:
+        """With room in the budget: a reload may narrow it in the meantime, or who shares it take the last."""
+        while True:
+            await self._wait_for_budget(trial=trial)
+            slots = await self._slots.take(self._is_doubtful)
+            if self.spare(0):
+                return slots
+            _release(slots)
 
     def _is_doubtful(self) -> bool:
         return self._doubtful

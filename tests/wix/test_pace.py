@@ -356,6 +356,65 @@ async def test_who_waited_through_a_change_of_slots_gives_back_what_it_got() -> 
             assert in_flight(them) == [0, 1]
 
 
+async def test_a_budget_that_a_reload_narrows_holds_for_who_waits_for_a_slot_too() -> None:
+    slots = Slots(1)
+    other, pace = make_pace(1000, slots, "other"), make_pace(2, slots)
+    async with request(pace):
+        pass
+    async with clients(other, 1) as (holder,), clients(pace, 1) as (waiter,):
+        await asyncio.sleep(20)
+        pace.adapt(pace.site, 1)
+        holder.release.set()
+        await asyncio.sleep(WINDOW - 20 - 0.01)
+        assert waiter.started is None
+        await asyncio.sleep(0.02)
+        assert waiter.started == pytest.approx(WINDOW, abs=EPSILON)
+    assert pace.throttled_seconds == pytest.approx(WINDOW - 20, abs=EPSILON)
+
+
+async def test_a_site_of_the_same_quota_may_fill_the_minute_while_another_waits_for_a_slot() -> None:
+    slots = Slots(3)
+    other, former, pace = (make_pace(1, slots, name) for name in ("other", "former", "renamed"))
+    settle(pace, SLOW)  # the doubtful wait for the one slot that the hung one has
+    settle(other, SLOW)
+    pace.inherit(former)
+    async with clients(other, 1) as (hung,), clients(pace, 1) as (waiter,):
+        await asyncio.sleep(20)
+        async with request(former):  # the second try of a poll that was under way
+            pass
+        hung.release.set()
+        await asyncio.sleep(WINDOW - 0.01)
+        assert waiter.started is None
+        await asyncio.sleep(0.02)
+        assert waiter.started == pytest.approx(20 + WINDOW, abs=EPSILON)
+
+
+async def test_who_waits_for_the_budget_holds_no_slot_of_all_meanwhile() -> None:
+    slots = Slots(1)
+    other, pace = make_pace(1000, slots, "other"), make_pace(2, slots)
+    async with request(pace):
+        pass
+    async with clients(other, 1) as (holder,), clients(pace, 1):
+        pace.adapt(pace.site, 1)
+        holder.release.set()
+        await turn()
+        async with clients(other, 1) as (next_,):
+            assert next_.started is not None
+
+
+async def test_a_wait_told_while_a_trial_waits_for_a_slot_sends_it_away() -> None:
+    slots = Slots(1)
+    other, pace = make_pace(1000, slots, "other"), make_pace(10, slots)
+    async with clients(other, 1) as (holder,):
+        trial = Client(pace, trial=True)
+        await turn()
+        settle(pace, told_to_wait(30))
+        holder.release.set()
+        await turn()
+        assert trial.withheld
+    assert pace.requests == 0
+
+
 async def test_even_a_single_slot_serves_a_doubtful_site() -> None:
     pace = make_pace(1000, Slots(1))
     settle(pace, SLOW)
