@@ -18,7 +18,7 @@ from monitor.core.classify import classify
 from monitor.core.model import Answer, NoAnswer, Observation, PollFailed
 from monitor.core.site import REFUSALS
 from monitor.errors import OutdatedError, WithheldError
-from monitor.wix.credentials import ApiKey, Credential, Headers, OAuth
+from monitor.wix.credentials import ApiKey, Credential, Form, Headers, OAuth
 from monitor.wix.network import StaleConnection, Ways
 from monitor.wix.pace import Pace
 
@@ -100,8 +100,12 @@ class Api:
         return answer
 
 
+Body = Callable[[], Mapping[str, str] | None]
+"""Makes a request's body when its turn has come."""
+
+
 def _nothing() -> None:
-    """The retry of a poll that has started already."""
+    """The retry of a poll that has started already; the body of a request that has none."""
 
 
 def _always() -> bool:
@@ -203,7 +207,7 @@ class WixClient:
             self.pace.failed(observation.reason)
         return observation
 
-    async def _ask_token(self, form: Mapping[str, str]) -> Answer | NoAnswer:
+    async def _ask_token(self, form: Form) -> Answer | NoAnswer:
         return await self._send("POST", TOKEN_PATH, {}, form, on_started=_nothing, trial=True)
 
     async def _send(
@@ -211,7 +215,7 @@ class WixClient:
         method: str,
         path: str,
         headers: Headers,
-        body: Mapping[str, str] | None = None,
+        body: Body = _nothing,
         *,
         on_started: Callable[[], None],
         trial: bool,
@@ -221,7 +225,7 @@ class WixClient:
         held = await self.pace.enter(trial=trial, fit=fit)
         try:
             on_started()
-            answer = await self._api.send(method, path, headers, body)
+            answer = await self._api.send(method, path, headers, body())
             if isinstance(answer, NoAnswer) or answer.http_status != HTTPStatus.OK:
                 self.pace.doubt()
         finally:
@@ -236,7 +240,7 @@ class WixClient:
         method: str,
         path: str,
         headers: Headers,
-        body: Mapping[str, str] | None,
+        body: Body,
         failed: StaleConnection,
         *,
         trial: bool,
@@ -244,7 +248,7 @@ class WixClient:
         held = await self.pace.enter(trial=trial)
         try:
             self.pace.failed(failed.reason)
-            return await self._api.send(method, path, headers, body)
+            return await self._api.send(method, path, headers, body())
         finally:
             self.pace.leave(held)
 

@@ -29,7 +29,10 @@ class SecretHeaders(dict[str, str]):
         return f"SecretHeaders({', '.join(self)})"
 
 
-AskToken = Callable[[Mapping[str, str]], Awaitable[Answer | NoAnswer]]
+Form = Callable[[], Mapping[str, str]]
+"""Makes what asks for a token, when its turn has come: the secret may be rotated while it waits for that."""
+
+AskToken = Callable[[Form], Awaitable[Answer | NoAnswer]]
 
 _SHORTEST_MARGIN: Final = timedelta(seconds=75)  # a poll may wait a minute for its budget, token in hand
 _LONGEST_MARGIN: Final = timedelta(minutes=10)
@@ -69,13 +72,20 @@ class _Secret:
     def __init__(self, source: SecretSource) -> None:
         self._source = source
         self._version = source.version()
+        self._text = ""
 
     def read(self) -> str | PollFailed:
         """The secret as it is now."""
         try:
-            return self._source.read()
+            self._text = self._source.read()
         except (OSError, ValueError) as error:
             return PollFailed(FailureReason.UNAUTHORIZED, str(error), refused=True)
+        return self._text
+
+    def newest(self) -> str:
+        """The secret as it is now; as it was read last while it cannot be read."""
+        self.read()
+        return self._text
 
     def has_changed(self) -> bool:
         """Whether there is another file since the last time, and it can be read: not while it is written."""
@@ -231,6 +241,13 @@ class OAuth:
         secret = self._secret.read()
         if isinstance(secret, PollFailed):
             return secret
+        got = self._read(await self._ask(self._form))
+        if isinstance(got, PollFailed):
+            self._on_failed(got.reason)
+        return got
+
+    def _form(self) -> Mapping[str, str]:
+        secret = self._secret.newest()
         self._hide(secret)
         form = {
             "grant_type": "client_credentials",
@@ -239,10 +256,7 @@ class OAuth:
         }
         if self._settings.instance_id is not None:
             form["instance_id"] = self._settings.instance_id
-        got = self._read(await self._ask(form))
-        if isinstance(got, PollFailed):
-            self._on_failed(got.reason)
-        return got
+        return form
 
     def _read(self, answer: Answer | NoAnswer) -> _Token | PollFailed:
         if isinstance(answer, NoAnswer):

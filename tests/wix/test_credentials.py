@@ -514,6 +514,10 @@ async def test_a_401_stands_where_the_site_went_down_in_between(
 # --- secrets in files -----------------------------------------------------------------------------------
 
 
+def secrets_sent(server: RawServer) -> list[str]:
+    return [json.loads(heard.body)["client_secret"] for heard in server.token_requests()]
+
+
 async def test_a_rotated_client_secret_is_used_for_the_next_token(
     party: Party, server: RawServer, tmp_path: Path
 ) -> None:
@@ -521,9 +525,55 @@ async def test_a_rotated_client_secret_is_used_for_the_next_token(
     (tmp_path / "client-secret").write_text("canary-new")
     party.clock.ahead = LIFE
     await poll(party.client)
-    secrets = [json.loads(heard.body)["client_secret"] for heard in server.token_requests()]
-    assert secrets == [CLIENT_SECRET, "canary-new"]
+    assert secrets_sent(server) == [CLIENT_SECRET, "canary-new"]
     assert {CLIENT_SECRET, "canary-new", f"{TOKEN}-0", f"{TOKEN}-1"} <= set(party.hidden)
+
+
+async def test_a_token_request_that_waits_for_its_turn_goes_with_the_secret_of_that_instant(
+    server: RawServer, open_party: OpenParty, tmp_path: Path
+) -> None:
+    slots = Slots(1)
+    party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
+    held = await slots.take(lambda: False)
+    waiting = begin(party.client)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    (tmp_path / "client-secret").write_text("canary-new")
+    for slot in held:
+        slot.release()
+    assert isinstance(await waiting, Observed)
+    assert secrets_sent(server) == ["canary-new"]
+
+
+async def test_a_token_request_whose_secret_is_gone_at_its_turn_goes_with_the_one_that_was_read(
+    server: RawServer, open_party: OpenParty, tmp_path: Path
+) -> None:
+    slots = Slots(1)
+    party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
+    held = await slots.take(lambda: False)
+    waiting = begin(party.client)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    (tmp_path / "client-secret").unlink()
+    for slot in held:
+        slot.release()
+    assert isinstance(await waiting, Observed)
+    assert secrets_sent(server) == [CLIENT_SECRET]
+
+
+async def test_a_token_request_sent_again_goes_with_the_secret_of_that_instant(
+    party: Party, server: RawServer, office: TokenOffice, tmp_path: Path
+) -> None:
+    async def cut(talk: Talk) -> None:
+        server.play = office
+        (tmp_path / "client-secret").write_text("canary-new")
+        talk.writer.close()
+
+    await poll(party.client)
+    party.clock.ahead = LIFE
+    server.play = cut
+    assert isinstance(await poll(party.client), Observed)
+    assert secrets_sent(server) == [CLIENT_SECRET, CLIENT_SECRET, "canary-new"]
 
 
 def only_key(key: str, otherwise: int) -> Play:

@@ -113,7 +113,7 @@ class Judge:
         if site.drained:
             rules.check_end(site, request)
         if request.connection is None:
-            rules.check_token_request(site)
+            rules.check_token_request(site, request)
         else:
             rules.check_credential(site, request)
             self._poll_asks(site, request, site.connections[request.connection])

@@ -375,9 +375,11 @@ def note_unsettled(site: SiteFacts, seen: Seen) -> None:
 # 8: tokens
 
 
-def check_token_request(site: SiteFacts) -> None:
+def check_token_request(site: SiteFacts, request: Request) -> None:
     if site.token_request is not None:
         site.broken("8 tokens", "two requests for a token at a time")
+    if request.credential != site.secret:
+        site.broken("8 tokens", f"asked for with {request.credential}, and the file holds {site.secret}")
     failed = site.token_failure
     again = failed is not None and failed.meaning == STALE
     if site.outage is not None and not again:

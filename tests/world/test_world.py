@@ -144,6 +144,15 @@ def test_a_secret_that_is_rotated_is_taken_up_as_soon_as_it_is_in_its_file(
     assert asked(judge, 0, 2000, 3000) == pytest.approx(100, abs=2 if token_life is None else 5)
 
 
+def test_a_secret_rotated_while_a_token_waits_for_the_budget_is_the_one_that_is_sent() -> None:
+    refused, rotated = Fault(69, 45, "unauthorized"), Rotation(69, 45)
+    site = SiteScript(1, budget=1, breaker=1, token_life=4 * HOUR, faults=(refused,), rotations=(rotated,))
+    judge = play(World(600, (site,)))
+    _, second = token_requests(judge)
+    assert second > 114 + 55, "the 401 came just before, and nothing else may be sent in its minute"
+    assert judge.events("site_down") == []
+
+
 def test_a_machine_that_slept_through_the_night_goes_on_in_phase() -> None:
     site = SiteScript(connections=6, token_life=4 * HOUR)
     judge = play(World(2 * HOUR, (site, site), pauses=(Pause(HOUR, 9 * HOUR, asleep=True),)))
