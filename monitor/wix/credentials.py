@@ -167,6 +167,8 @@ class OAuth:
         self._hide = hide
         self._on_renewed = on_renewed
         self._on_failed = on_failed
+        self._sent = ""  # the secret of the last request
+        self._taken_since = False  # whether a new one was taken after it
         self._token: _Token | None = None
         self._replaced_at: datetime | None = None
         self._renewal: asyncio.Task[_Token | PollFailed] | None = None
@@ -215,6 +217,7 @@ class OAuth:
         if not self._secret.has_changed():
             return False
         self._token = None
+        self._taken_since = True
         return True
 
     async def close(self) -> None:
@@ -229,7 +232,8 @@ class OAuth:
             return
         got = renewal.result()
         if not isinstance(got, PollFailed):
-            self._token = got
+            due = self._clock.now() if self._taken_since else got.renew_at
+            self._token = got._replace(renew_at=due)
             self._on_renewed()
         elif got.refused:
             self._token = None
@@ -238,21 +242,29 @@ class OAuth:
             self._token = self._token._replace(renew_at=min(next_try, self._token.ends_at))
 
     async def _renew(self) -> _Token | PollFailed:
+        """A token; a refusal stands only where the secret that was refused is still the one in its place."""
         secret = self._secret.read()
         if isinstance(secret, PollFailed):
             return secret
+        got = await self._ask_once()
+        while isinstance(got, PollFailed) and got.refused and self._secret.newest() != self._sent:
+            got = await self._ask_once()
+        return got
+
+    async def _ask_once(self) -> _Token | PollFailed:
         got = self._read(await self._ask(self._form))
         if isinstance(got, PollFailed):
             self._on_failed(got.reason)
         return got
 
     def _form(self) -> Mapping[str, str]:
-        secret = self._secret.newest()
-        self._hide(secret)
+        self._sent = self._secret.newest()
+        self._taken_since = False
+        self._hide(self._sent)
         form = {
             "grant_type": "client_credentials",
             "client_id": self._settings.client_id,
-            "client_secret": secret,
+            "client_secret": self._sent,
         }
         if self._settings.instance_id is not None:
             form["instance_id"] = self._settings.instance_id

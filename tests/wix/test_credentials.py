@@ -576,6 +576,52 @@ async def test_a_token_request_sent_again_goes_with_the_secret_of_that_instant(
     assert secrets_sent(server) == [CLIENT_SECRET, CLIENT_SECRET, "canary-new"]
 
 
+async def test_a_secret_rotated_while_its_token_request_is_refused_is_tried_before_that_counts(
+    party: Party, server: RawServer, office: TokenOffice, tmp_path: Path
+) -> None:
+    async def refuse(talk: Talk) -> None:
+        server.play = office
+        (tmp_path / "client-secret").write_text("canary-new")
+        await says(message(401, as_json({"error": "invalid_client"})))(talk)
+
+    server.play = refuse
+    assert isinstance(await poll(party.client), Observed)
+    assert secrets_sent(server) == [CLIENT_SECRET, "canary-new"]
+    assert dict(party.client.pace.failures) == {FailureReason.UNAUTHORIZED: 1}
+
+
+async def test_a_new_secret_that_is_refused_too_is_not_tried_again(
+    party: Party, server: RawServer, office: TokenOffice, tmp_path: Path
+) -> None:
+    office.refusal = message(401, as_json({"error": "invalid_client"}))
+    office.gate.clear()
+    waiting = begin(party.client)
+    await until(lambda: bool(server.token_requests()))
+    (tmp_path / "client-secret").write_text("canary-new")
+    assert party.client.take_new_secret()
+    (tmp_path / "client-secret").unlink()
+    office.gate.set()
+    observation = await waiting
+    assert isinstance(observation, PollFailed)
+    assert observation.refused
+    assert secrets_sent(server) == [CLIENT_SECRET, "canary-new"]
+
+
+async def test_a_token_earned_while_its_secret_was_replaced_is_renewed_at_the_next_poll(
+    party: Party, server: RawServer, office: TokenOffice, tmp_path: Path
+) -> None:
+    office.gate.clear()
+    waiting = begin(party.client)
+    await until(lambda: bool(server.token_requests()))
+    (tmp_path / "client-secret").write_text("canary-new")
+    assert party.client.take_new_secret()
+    office.gate.set()
+    assert isinstance(await waiting, Observed)
+    for _ in range(2):
+        assert isinstance(await poll(party.client), Observed)
+    assert secrets_sent(server) == [CLIENT_SECRET, "canary-new"]
+
+
 def only_key(key: str, otherwise: int) -> Play:
     async def play(talk: Talk) -> None:
         right = talk.heard.all("Authorization") == [key]

@@ -153,6 +153,15 @@ def test_a_secret_rotated_while_a_token_waits_for_the_budget_is_the_one_that_is_
     assert judge.events("site_down") == []
 
 
+def test_a_secret_rotated_while_a_token_is_on_its_way_is_tried_before_the_site_counts_as_down() -> None:
+    slow = Fault(0, 70, "slow", on="tokens", delay=25.0)
+    site = SiteScript(1, token_life=4 * HOUR, faults=(slow,), rotations=(Rotation(60),))
+    judge = play(World(600, (site,), timeout=30.0))
+    first, second = token_requests(judge)
+    assert first < 60 < second < first + 26
+    assert judge.events("site_down") == []
+
+
 def test_a_machine_that_slept_through_the_night_goes_on_in_phase() -> None:
     site = SiteScript(connections=6, token_life=4 * HOUR)
     judge = play(World(2 * HOUR, (site, site), pauses=(Pause(HOUR, 9 * HOUR, asleep=True),)))
