@@ -163,17 +163,19 @@ def poll(config_file: Path, connection: str) -> None:
 @click.option(
     "--listen",
     type=_AddressType(),
-    default="127.0.0.1:8080",
+    multiple=True,
+    default=("127.0.0.1:8080",),
     show_default=True,
-    help="Where to stand in for Wix.",
+    help="Where to stand in for Wix; may be given more than once, and the record tells who came to which.",
 )
-def simulate(scenario_file: Path, listen: Address) -> None:
+def simulate(scenario_file: Path, listen: tuple[Address, ...]) -> None:
     """Stand in for the Wix API on this machine, after a scenario."""
     try:
         scenario = load_scenario(scenario_file)
     except ConfigError as error:
         give_up(error)
-    _run(_until_told(run_simulator(scenario, listen.host, listen.port, click.echo)))
+    addresses = [(each.host, each.port) for each in listen]
+    _run(_until_told(run_simulator(scenario, addresses, click.echo)))
 
 
 @cli.command()

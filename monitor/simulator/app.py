@@ -5,7 +5,8 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -16,7 +17,7 @@ from monitor.simulator.by_hand import PREFIX, Desk
 from monitor.simulator.record import Record
 from monitor.simulator.scenario import Endpoint, Fault, FaultWindow, Scenario
 from monitor.simulator.watch import Watch
-from monitor.simulator.wix import Wix
+from monitor.simulator.wix import Wix, in_url
 from monitor.simulator.world import Shown
 
 _PATIENCE: Final = 1.0  # seconds a stop waits for what it could not cut off; nothing is known to need it
@@ -42,25 +43,32 @@ class Simulator:
         """What was asked and answered so far."""
         return self._wix.record
 
+    @property
+    def began(self) -> datetime | None:
+        """When the scenario began, in UTC: what the record's moments count from."""
+        return self._watch.began
+
     async def start(
         self, host: str = "127.0.0.1", port: int = 0, ssl_context: ssl.SSLContext | None = None
     ) -> str:
-        """Listen, on a free port unless one is given; the base URL. Raises CannotStartError."""
-        runner = web.AppRunner(
-            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_PATIENCE
-        )
-        await runner.setup()
+        """Listen, on a free port unless one is given; the base URL. Raises CannotStartError.
+
+        Started again, it listens there too; `base_url` stays the first one.
+        """
+        runner = self._runner or await self._new_runner()
         try:
             await web.TCPSite(runner, host, port, ssl_context=ssl_context).start()
         except OSError as error:
-            await runner.cleanup()
+            if self._runner is None:
+                await runner.cleanup()
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise CannotStartError(f"cannot listen on {host}:{port}: {why}") from error
-        self._runner = runner
         self._watch.begin()
         scheme = "http" if ssl_context is None else "https"
-        self.base_url = f"{scheme}://{_in_url(host)}:{runner.addresses[0][1]}"
-        return self.base_url
+        base_url = f"{scheme}://{in_url(host, runner.addresses[-1][1])}"
+        if self._runner is None:
+            self._runner, self.base_url = runner, base_url
+        return base_url
 
     async def stop(self) -> None:
         """Stop listening and cut off what is under way; a second stop does nothing."""
@@ -114,6 +122,13 @@ class Simulator:
         """End the access tokens of a site, or all of them; how many."""
         return self._wix.gate.revoke(site)
 
+    async def _new_runner(self) -> web.AppRunner:
+        runner = web.AppRunner(
+            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_PATIENCE
+        )
+        await runner.setup()
+        return runner
+
     def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
@@ -141,13 +156,14 @@ class Simulator:
             transport.abort()
 
 
-async def run(scenario: Scenario, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until cancelled; `announce` is told the base URL once it listens. Raises CannotStartError."""
+async def run(
+    scenario: Scenario, addresses: Sequence[tuple[str, int]], announce: Callable[[str], None]
+) -> None:
+    """Serve until cancelled; `announce` is told each base URL as it listens. Raises CannotStartError."""
     simulator = Simulator(scenario)
-    announce(await simulator.start(host, port))
-    async with simulator:
+    try:
+        for host, port in addresses:
+            announce(await simulator.start(host, port))
         await asyncio.Event().wait()
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    finally:
+        await simulator.stop()

@@ -42,7 +42,7 @@ class Desk:
                 return await self._connection(request, unquote(path.removeprefix(_CONNECTIONS)))
             match request.method, path.removeprefix(PREFIX):
                 case "GET", "record":
-                    return as_json(self._wix.record.as_json(moments="moments" in request.query))
+                    return as_json(self._record(moments="moments" in request.query))
                 case "GET", "connections":
                     return as_json({"connections": self._connections()})
                 case "POST" | "DELETE", "faults":
@@ -51,6 +51,11 @@ class Desk:
             problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             return as_json({"problems": problems}, 400)
         return as_json({"problems": [f"no {request.method} of {path} here"]}, 404)
+
+    def _record(self, *, moments: bool) -> dict[str, Any]:
+        began = self._watch.began
+        account = self._wix.record.as_json(moments=moments)
+        return {"began": None if began is None else began.isoformat(), **account}
 
     async def _connection(self, request: web.Request, connection_id: str) -> web.Response:
         shown = None

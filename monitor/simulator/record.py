@@ -1,11 +1,12 @@
 """What was asked and what was answered: the other side of the daemon's own account.
 
-Of a request only its moment, its kind and whether its credentials were right are kept, never a header.
-Moments are the time since the simulator's start. Memory is bounded: see REQUESTS_KEPT and RUNS_KEPT.
+Of a request only its moments, its kind, the address it came to, what it was told and whether its
+credentials were right are kept, never a header. Moments are the time since the simulator's start.
+Memory is bounded: see REQUESTS_KEPT and RUNS_KEPT.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +16,7 @@ from monitor.simulator.scenario import Scenario
 from monitor.simulator.world import Shown, Target
 
 REQUESTS_KEPT: Final = 100_000
-"""Newest requests kept of each site, with their moments; the counts go on beyond."""
+"""Newest requests kept of each site; the counts go on beyond."""
 RUNS_KEPT: Final = 1_000
 """Newest runs kept of each connection."""
 
@@ -31,6 +32,17 @@ class Run:
     first_at: timedelta
     last_at: timedelta
     count: int = 1
+
+
+@dataclass(slots=True)
+class Request:
+    """One request; `told` is the status that an answer sent whole told, None where none did."""
+
+    target: Target
+    address: str
+    arrived: timedelta
+    ended: timedelta | None = None
+    told: Shown | None = None
 
 
 @dataclass(slots=True)
@@ -54,7 +66,7 @@ class UnderWay:
 class SiteRecord:
     """What a site's credentials were used for; the site named "" is whoever could not be told."""
 
-    sent: deque[tuple[timedelta, str]] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
+    sent: deque[Request] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
     requests: Counter[str] = field(default_factory=Counter)
     answers: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -101,7 +113,13 @@ class Record:
 
     def moments(self, site: str, endpoint: str | None = None) -> tuple[timedelta, ...]:
         """When a site's requests came, in order: those of one endpoint, or all."""
-        return tuple(at for at, its in self._sites[site].sent if endpoint in (None, its))
+        return tuple(
+            each.arrived for each in self._sites[site].sent if endpoint in (None, each.target.endpoint)
+        )
+
+    def requests(self, site: str) -> tuple[Request, ...]:
+        """The newest requests of a site's connections, in the order in which they came."""
+        return tuple(each for each in self._sites[site].sent if each.target.endpoint == "connection")
 
     def busiest_minute(self, site: str) -> int:
         """The most requests of a site in any rolling minute, tokens included."""
@@ -115,10 +133,13 @@ class Record:
         return most
 
     @contextmanager
-    def under_way(self, target: Target, at: timedelta, *, trusted: bool) -> Iterator[None]:
-        """Count a request from its arrival to its end, whatever the end is."""
+    def under_way(
+        self, target: Target, address: str, now: Callable[[], timedelta], *, trusted: bool
+    ) -> Iterator[Request]:
+        """Keep a request from its arrival to its end, whatever the end is."""
+        request = Request(target, address, now())
         site = self._sites[target.site]
-        site.sent.append((at, target.endpoint))
+        site.sent.append(request)
         site.requests[target.endpoint] += 1
         site.wrong_credentials += not trusted
         connection = self._connections.get((target.site, target.connection))
@@ -126,8 +147,9 @@ class Record:
         for count in concerned:
             count.enter()
         try:
-            yield
+            yield request
         finally:
+            request.ended = now()
             for count in concerned:
                 count.leave()
 
@@ -135,12 +157,14 @@ class Record:
         """Note that a request met a fault."""
         self._sites[target.site].faults[kind] += 1
 
-    def answered(self, target: Target, http_status: int, shown: Shown | None, at: timedelta) -> None:
+    def answered(self, request: Request, http_status: int, shown: Shown | None, at: timedelta) -> None:
         """Note an answer that was sent whole and, where it told a connection's status, what it told."""
+        target = request.target
         self._sites[target.site].answers[http_status] += 1
         record = self._connections.get((target.site, target.connection))
         if record is None or shown is None:
             return
+        request.told = shown
         if record.runs and (record.runs[-1].status, record.runs[-1].reason) == shown:
             record.runs[-1].last_at = at
             record.runs[-1].count += 1
@@ -149,15 +173,24 @@ class Record:
         record.runs.append(Run(shown.status, shown.reason, at, at))
 
     def as_json(self, *, moments: bool = False) -> dict[str, Any]:
-        """The whole account, times in seconds; with each request's moment when asked."""
+        """The whole account, times in seconds; with each request when asked."""
+        requests = self._requests_json() if moments else {}
         return {
             "strays": self.strays,
             "sites": {name: self._site_json(name, moments=moments) for name in self._sites},
             "connections": [
-                _connection_json(site, connection_id, record)
+                _connection_json(site, connection_id, record) | requests.get((site, connection_id), {})
                 for (site, connection_id), record in self._connections.items()
             ],
         }
+
+    def _requests_json(self) -> dict[tuple[str, str], dict[str, Any]]:
+        listed: dict[tuple[str, str], dict[str, Any]] = {key: {"requests": []} for key in self._connections}
+        for site in self._sites:
+            for each in self.requests(site):
+                if (key := (site, each.target.connection)) in listed:
+                    listed[key]["requests"].append(_request_json(each))
+        return listed
 
     def _site_json(self, name: str, *, moments: bool) -> dict[str, Any]:
         site = self._sites[name]
@@ -171,8 +204,17 @@ class Record:
             "most_under_way": site.under_way.most,
         }
         if moments:
-            account["moments"] = [[at.total_seconds(), endpoint] for at, endpoint in site.sent]
+            account["moments"] = [[each.arrived.total_seconds(), each.target.endpoint] for each in site.sent]
         return account
+
+
+def _request_json(request: Request) -> dict[str, Any]:
+    return {
+        "address": request.address,
+        "arrived": request.arrived.total_seconds(),
+        "ended": None if request.ended is None else request.ended.total_seconds(),
+        "told": None if request.told is None else request.told._asdict(),
+    }
 
 
 def _connection_json(site: str, connection_id: str, record: ConnectionRecord) -> dict[str, Any]:

@@ -21,6 +21,11 @@ class Watch:
         """The time since the first start, nothing before it."""
         return self._clock.now() - self._began if self._began is not None else timedelta()
 
+    @property
+    def began(self) -> datetime | None:
+        """The time of day of the first start, in UTC."""
+        return self._began
+
     def now(self) -> datetime:
         """The time of day, in UTC."""
         return self._clock.now()

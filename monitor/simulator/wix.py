@@ -5,6 +5,7 @@ A fault stands before the credentials, as a gateway would.
 """
 
 import asyncio
+import sys
 from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote
@@ -16,10 +17,10 @@ from monitor.simulator.calls import Answer, Call, ConnectionCall, TokenCall
 from monitor.simulator.faults import play, told, until_lost
 from monitor.simulator.gate import Caller, Gate
 from monitor.simulator.quota import Quota, retry_after
-from monitor.simulator.record import Record
+from monitor.simulator.record import Record, Request
 from monitor.simulator.scenario import Fault, Scenario
 from monitor.simulator.watch import Watch
-from monitor.simulator.world import Target, World
+from monitor.simulator.world import World
 
 CONNECTIONS_PATH: Final = "/bookings/v2/external-calendars/connections/"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105  a path
@@ -60,34 +61,35 @@ class Wix:
         return None
 
     async def _serve(self, request: web.Request, call: Call) -> web.StreamResponse:
-        arrived = self._watch.elapsed()
-        with self.record.under_way(call.target, arrived, trusted=call.caller.refusal is None):
-            over_limit = self._over_limit(call.caller, arrived)
-            fault = self.world.fault(call.target, arrived)
+        trusted = call.caller.refusal is None
+        with self.record.under_way(
+            call.target, _address(request), self._watch.elapsed, trusted=trusted
+        ) as kept:
+            over_limit = self._over_limit(call.caller, kept.arrived)
+            fault = self.world.fault(call.target, kept.arrived)
             await self._delay(fault)
             if over_limit is not None:
-                return await self._send(request, call.target, Answer(over_limit))
+                return await self._send(request, kept, Answer(over_limit))
             if fault is None or fault.kind == "latency":
-                return await self._send(request, call.target, call.answer(self._watch.elapsed()))
-            return await self._misbehave(request, call, fault)
+                return await self._send(request, kept, call.answer(self._watch.elapsed()))
+            return await self._send(request, kept, await self._misbehave(request, call, fault))
 
     async def _delay(self, fault: Fault | None) -> None:
         delay = self._scenario.latency + (fault.latency if fault is not None else timedelta())
         if delay:
             await asyncio.sleep(delay.total_seconds())
 
-    async def _send(self, request: web.Request, target: Target, answer: Answer) -> web.StreamResponse:
+    async def _send(self, request: web.Request, kept: Request, answer: Answer) -> web.StreamResponse:
         await answer.response.prepare(request)
         await answer.response.write_eof()
-        self.record.answered(target, answer.response.status, answer.shown, self._watch.elapsed())
+        self.record.answered(kept, answer.response.status, answer.shown, self._watch.elapsed())
         return answer.response
 
-    async def _misbehave(self, request: web.Request, call: Call, fault: Fault) -> web.StreamResponse:
+    async def _misbehave(self, request: web.Request, call: Call, fault: Fault) -> Answer:
         self.record.misbehaved(call.target, fault.kind)
         now = self._watch.elapsed()
         response = await play(request, fault, call.document(now))
-        shown = told(fault, call.shown(now))
-        return await self._send(request, call.target, Answer(response, shown))
+        return Answer(response, told(fault, call.shown(now)))
 
     def _over_limit(self, caller: Caller, elapsed: timedelta) -> web.Response | None:
         if caller.site is None:
@@ -98,3 +100,14 @@ class Wix:
         refusal = envelope(429)
         refusal.headers.update(retry_after(caller.site, wait, self._watch.now()))
         return refusal
+
+
+def _address(request: web.Request) -> str:
+    """The address of ours that a request came to, as it stands in a URL."""
+    name = None if request.transport is None else request.transport.get_extra_info("sockname")
+    return sys.intern(in_url(*name[:2])) if name else ""  # one text for all the requests that are kept
+
+
+def in_url(host: str, port: int) -> str:
+    """An address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -14,6 +14,8 @@ from monitor.errors import CannotStartError
 from monitor.simulator import Scenario, Simulator, run
 from tests.simulator.talk import CONNECTIONS, KEY, Ask, HandClock, OpenRaw
 
+ADDRESSES = (("127.0.0.11", 0), ("127.0.0.12", 0))
+
 
 async def status_of(session: aiohttp.ClientSession, base_url: str, **options: Any) -> int:
     async with session.get(f"{base_url}{CONNECTIONS}bare", headers=KEY, **options) as answer:
@@ -162,10 +164,40 @@ async def test_run_announces_where_it_serves_and_ends_when_cancelled(
 ) -> None:
     announced: asyncio.Queue[str] = asyncio.Queue()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        serving = group.create_task(run(scenario, "127.0.0.1", 0, announced.put_nowait))
-        base_url = await announced.get()
-        assert await status_of(session, base_url) == 200
+        serving = group.create_task(run(scenario, ADDRESSES, announced.put_nowait))
+        base_urls = [await announced.get() for _ in ADDRESSES]
+        for base_url in base_urls:
+            assert await status_of(session, base_url) == 200
         serving.cancel()
 
+    for base_url in base_urls:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await status_of(session, base_url)
+
+
+async def test_run_that_cannot_listen_at_all_its_addresses_listens_at_none(
+    scenario: Scenario, simulator: Simulator, session: aiohttp.ClientSession
+) -> None:
+    taken = int(simulator.base_url.rpartition(":")[2])
+    announced: list[str] = []
+    with pytest.raises(CannotStartError, match=f"cannot listen on 127.0.0.1:{taken}"):
+        await run(scenario, [("127.0.0.11", 0), ("127.0.0.1", taken)], announced.append)
+
     with pytest.raises(aiohttp.ClientConnectionError):
+        await status_of(session, announced[0])
+
+
+async def test_it_listens_at_several_addresses_and_tells_who_came_to_which(
+    simulator: Simulator, session: aiohttp.ClientSession, clock: HandClock
+) -> None:
+    base_urls = [simulator.base_url, await simulator.start("127.0.0.12"), await simulator.start("::1")]
+    for base_url in base_urls:
         await status_of(session, base_url)
+        clock.advance(1)
+
+    kept = [
+        (f"http://{each.address}", each.arrived.total_seconds())
+        for each in simulator.record.requests("north")
+    ]
+    assert kept == list(zip(base_urls, (0, 1, 2), strict=True))
+    assert simulator.base_url == base_urls[0]

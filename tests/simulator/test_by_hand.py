@@ -108,11 +108,19 @@ async def test_the_record_tells_what_was_asked_and_answered_and_no_secret(
 
 
 async def test_the_moments_of_the_requests_are_there_when_asked_for(
-    ask: Ask, ask_connection: Ask, clock: HandClock
+    ask: Ask, ask_connection: Ask, clock: HandClock, simulator: Simulator
 ) -> None:
     await ask_connection()
     clock.advance(2.5)
     await ask_connection()
-    account: dict[str, Any] = (await ask("/_simulator/record?moments=true")).json["sites"]["north"]
+    account: dict[str, Any] = (await ask("/_simulator/record?moments=true")).json
 
-    assert account["moments"] == [[0, "connection"], [2.5, "connection"]]
+    assert account["sites"]["north"]["moments"] == [[0, "connection"], [2.5, "connection"]]
+    asked = {one["id"]: one["requests"] for one in account["connections"]}
+    shown = {
+        "address": simulator.base_url.removeprefix("http://"),
+        "told": {"status": "SYNCED", "reason": None},
+    }
+    assert asked["anna"] == [{**shown, "arrived": 0, "ended": 0}, {**shown, "arrived": 2.5, "ended": 2.5}]
+    assert asked["ben"] == []
+    assert account["began"] == str(simulator.began).replace(" ", "T")
