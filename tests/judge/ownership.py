@@ -1,0 +1,82 @@
+"""Whose a site was at an instant, out of the history of its leases."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from tests.judge.evidence import Claim
+
+_EVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """A claim and the next one of its site."""
+
+    claim: Claim
+    successor: Claim | None
+
+    @property
+    def node(self) -> str | None:
+        """Whose it is."""
+        return self.claim.node
+
+    @property
+    def until(self) -> float:
+        """When the next claim was made."""
+        return self.successor.at if self.successor is not None else _EVER
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether another took it, rather than that it was given up or lasts."""
+        return self.successor is not None and self.successor.node not in (None, self.node)
+
+
+class Ownership:
+    """Each site's tenures, in order."""
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        changes: dict[str, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            changes[claim.site].append(claim)
+        self._tenures = {
+            site: [Tenure(*pair) for pair in pairwise([*its, None])]  # type: ignore[arg-type]
+            for site, its in changes.items()
+        }
+        self._made = {site: [each.claim.at for each in its] for site, its in self._tenures.items()}
+        self._seen = {site: [each.claim.committed for each in its] for site, its in self._tenures.items()}
+
+    @property
+    def sites(self) -> Iterable[str]:
+        """All that were ever claimed."""
+        return self._tenures
+
+    def tenures(self, site: str) -> Sequence[Tenure]:
+        """All of a site's."""
+        return self._tenures.get(site, ())
+
+    def at(self, site: str, moment: float) -> Tenure | None:
+        """By the moments at which claims were made; None before the first."""
+        return self._find(site, self._made, moment)
+
+    def seen_at(self, site: str, moment: float) -> Tenure | None:
+        """By the moments at which claims were committed; None before the first."""
+        return self._find(site, self._seen, moment)
+
+    def lost_by(self, site: str, node: str, moment: float) -> float | None:
+        """When the last tenure of this node before the moment ended; None where it had none."""
+        ends = [each.until for each in self.tenures(site) if each.node == node and each.claim.at <= moment]
+        return ends[-1] if ends else None
+
+    def claims_after(self, site: str, moment: float) -> Iterable[Claim]:
+        """The claims of a site by whomever, made after this moment."""
+        for each in self.tenures(site):
+            if each.claim.at > moment and each.node is not None:
+                yield each.claim
+
+    def _find(self, site: str, moments: dict[str, list[float]], moment: float) -> Tenure | None:
+        place = bisect_right(moments.get(site, []), moment)
+        return self._tenures[site][place - 1] if place else None
