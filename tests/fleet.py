@@ -31,6 +31,7 @@ def write_config(
     polling: Mapping[str, object] | None = None,
     api: Mapping[str, object] | None = None,
     site: Mapping[str, object] | None = None,
+    store: Mapping[str, object] | None = None,
 ) -> Path:
     """Write the configuration that watches all of a scenario, secrets in files beside it; its path."""
     for name, secret in (("client-secret", CLIENT_SECRET), ("api-key", API_KEY)):
@@ -39,7 +40,7 @@ def write_config(
     document = {
         "api": {"base_url": base_url, "timeout": "2s", **(api or {})},
         "polling": {"interval": "1s", "unsettled_interval": "1s", **(polling or {})},
-        "store": {"url": f"sqlite:///{folder / 'state.db'}"},
+        "store": {"url": f"sqlite:///{folder / 'state.db'}", **(store or {})},
         "sites": [_site(each, site or {}) for each in scenario.sites],
     }
     path = folder / "monitor.yml"

@@ -29,6 +29,7 @@ Crime = Literal[
 CRIMES: Final[tuple[Crime, ...]] = Crime.__args__  # type: ignore[attr-defined]
 
 _SKEW: Final = 0.05  # seconds by which two processes' steady clocks may call one instant differently
+_CUT_OFF: Final = 0.001  # a log's moments have milliseconds, what is beyond is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,10 @@ class Court:
         changes: dict[Calendar, set[tuple[float, str]]] = defaultdict(set)
         for row in self.evidence.rows:
             changes[row.calendar].add((row.observed_at, row.transition_id))
+        kept = {row.transition_id for row in self.evidence.rows}
         for line in self.evidence.lines:
-            changes[line.calendar].add((line.observed_at, line.transition_id))
+            if line.transition_id not in kept:
+                changes[line.calendar].add((line.observed_at + _CUT_OFF, line.transition_id))
         for calendar, found in changes.items():
             begins = [run.since for run in self.answers.of(calendar)]
             seen: dict[int, set[str]] = defaultdict(set)

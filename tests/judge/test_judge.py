@@ -174,6 +174,13 @@ def test_telling_the_same_again_under_its_id_is_no_crime_and_is_counted() -> Non
     assert again.told().figures["told again"] == 1
 
 
+def test_a_logs_moment_may_be_cut_off_below_its_thousandth() -> None:
+    told = (*CLEAN.asks[:11], Ask(ANNA, "a", 12.0004, 12.001, GOOD), *CLEAN.asks[12:])
+    rows = (*CLEAN.rows[:2], row(3, (BAD, GOOD), 12.0009, "a"), CLEAN.rows[3])
+    lines = (*CLEAN.lines[:2], line("a", 12.0, 3, GOOD, 12.0), CLEAN.lines[3])
+    assert replace(CLEAN, asks=told, rows=rows, lines=lines).crimes() == set()
+
+
 def test_a_later_change_that_is_told_first_is_out_of_order() -> None:
     lines = (CLEAN.lines[0], line("a", 12.2, 2, BAD, 6.02), *CLEAN.lines[2:])
     assert replace(CLEAN, lines=lines).crimes() == {"told out of order"}
