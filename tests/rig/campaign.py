@@ -37,6 +37,10 @@ class Plan:
     """SIGSTOP for longer than a lease."""
     naps: int = 0
     """SIGSTOP for shorter than a lease."""
+    edges: int = 0
+    """SIGSTOP for as long as a lease."""
+    sleepers: int = 0
+    """SIGSTOP for shorter than a lease, and meanwhile the node's sessions are ended."""
     restarts: int = 0
     """Of the database, in order and as a crash by turns."""
     outages: int = 0
@@ -45,6 +49,9 @@ class Plan:
     leaves: int = 0
     rollings: int = 0
     cuts: int = 0
+    """Of the link between one node and the database."""
+    ambushes: int = 0
+    """A cut, and meanwhile the database is restarted."""
     pause: float = 8.0
     """At most so many seconds between two troubles."""
 
@@ -78,12 +85,15 @@ class Campaign:
         yield from [self._kill] * plan.kills
         yield from [self._stop] * plan.stops
         yield from [self._nap] * plan.naps
+        yield from [self._edge] * plan.edges
+        yield from [self._sleeper] * plan.sleepers
         yield from [self._restart] * plan.restarts
         yield from [self._outage] * plan.outages
         yield from [self._backends] * plan.backends
         yield from [self._leave] * plan.leaves
         yield from [self._roll] * plan.rollings
         yield from [self._cut] * plan.cuts
+        yield from [self._ambush] * plan.ambushes
 
     async def _kill(self) -> None:
         names = self._some(2 if len(self._rig.nodes) > 2 and self._chance.random() < 0.2 else 1)
@@ -94,10 +104,24 @@ class Campaign:
             await self._rig.start(name)
 
     async def _stop(self) -> None:
-        await self._rig.stop(self._one(), self._plan.ttl * self._chance.uniform(1.2, 2.0))
+        with self._rig.stopped(self._one()):
+            await asyncio.sleep(self._plan.ttl * self._chance.uniform(1.2, 2.0))
 
     async def _nap(self) -> None:
-        await self._rig.stop(self._one(), self._plan.ttl * self._chance.uniform(0.1, 0.9))
+        with self._rig.stopped(self._one()):
+            await asyncio.sleep(self._plan.ttl * self._chance.uniform(0.1, 0.9))
+
+    async def _edge(self) -> None:
+        """The beat before may be a heartbeat old: it goes on a moment before its lease ends, or after."""
+        with self._rig.stopped(self._one()):
+            await asyncio.sleep(self._plan.ttl - self._chance.uniform(0, 0.7))
+
+    async def _sleeper(self) -> None:
+        """Its session ends while it cannot hear of that, and its lease has not ended when it goes on."""
+        name = self._one()
+        with self._rig.stopped(name):
+            await self._rig.lose_backends(name)
+            await asyncio.sleep(self._plan.ttl * self._chance.uniform(0.2, 0.7))
 
     async def _restart(self) -> None:
         self._crashes += 1
@@ -124,7 +148,16 @@ class Campaign:
 
     async def _cut(self) -> None:
         assert self._place is not None
-        await self._rig.cut(APART, self._place, self._plan.ttl * self._chance.uniform(1.5, 2.5))
+        with self._rig.parted(APART, self._place):
+            await asyncio.sleep(self._plan.ttl * self._chance.uniform(1.5, 2.5))
+
+    async def _ambush(self) -> None:
+        """Its session ends with the database, and the news of that is lost on the link."""
+        assert self._place is not None
+        with self._rig.parted(APART, self._place):
+            await self._rest(1.0)
+            await self._rig.outage(0)
+            await asyncio.sleep(self._plan.ttl * 2)
 
     async def _rest(self, most: float) -> None:
         await asyncio.sleep(self._chance.uniform(0, most))
@@ -202,5 +235,5 @@ async def _machine(plan: Plan) -> AsyncIterator[tuple[Apart | None, PostgreSQL |
 
 @contextmanager
 def _place(plan: Plan) -> Iterator[Apart | None]:
-    with apart() if plan.cuts else nullcontext() as place:
+    with apart() if plan.cuts or plan.ambushes else nullcontext() as place:
         yield place

@@ -102,20 +102,22 @@ class Rig:
         code = await node.life.stop(signal.SIGTERM, STOPPED)
         assert code == 0, f"{name} ended with {code}: {node.life.raw[-3:]} {node.life.stderr}"
 
-    async def stop(self, name: str, seconds: float) -> None:
-        """Let a node stand still for so long."""
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """Meanwhile a node stands still."""
         process = self._alive(name).life.process
         with self._trouble("stop", name):
             process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(seconds)
+            yield
             process.send_signal(signal.SIGCONT)
 
-    async def cut(self, name: str, place: Apart, seconds: float) -> None:
-        """Part a node from the database for so long."""
+    @contextmanager
+    def parted(self, name: str, place: Apart) -> Iterator[None]:
+        """Meanwhile a node is parted from the database."""
         self._alive(name)
         with self._trouble("cut", name):
             place.cut()
-            await asyncio.sleep(seconds)
+            yield
             place.heal()
 
     async def lose_backends(self, name: str) -> None:

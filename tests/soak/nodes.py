@@ -26,12 +26,15 @@ _LONG: Final = Plan(
     kills=30,
     stops=10,
     naps=5,
+    edges=10,
+    sleepers=5,
     restarts=4,
     outages=1,
     backends=5,
     leaves=5,
     rollings=2,
     cuts=3,
+    ambushes=2,
 )
 
 
