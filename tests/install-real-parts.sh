@@ -20,6 +20,7 @@ for each in "${wanted[@]}"; do
     command -v "${each%:*}" >/dev/null || missing+=("${each#*:}")
 done
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql) # not on PATH
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0
 fi

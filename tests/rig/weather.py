@@ -45,7 +45,6 @@ class Sky:
         self._needed = (_BELIEVED if self.shown[0] == "NOT_FOUND" else 1) + more
         self._mark = self._place()
 
-    @property
     def was_answered(self) -> bool:
         """Whether it was, often enough."""
         runs = self._record.runs
@@ -86,7 +85,7 @@ class Weather:
     async def _blow(self) -> None:
         while True:
             for sky in self._skies:
-                if sky.was_answered:
+                if sky.was_answered():
                     self._change(sky)
             await asyncio.sleep(_LOOKS)
 
@@ -108,7 +107,7 @@ class Weather:
         return self._waiting()
 
     def _waiting(self) -> list[Calendar]:
-        return [sky.calendar for sky in self._skies if not sky.was_answered]
+        return [sky.calendar for sky in self._skies if not sky.was_answered()]
 
     def _change(self, sky: Sky) -> None:
         shown = self._chance.choice([each for each in STATES if each != sky.shown])
