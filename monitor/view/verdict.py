@@ -132,8 +132,8 @@ def _store(facts: Facts) -> Scope:
     if store.failing_since is None:
         return Scope("Store", "well", "Every change is kept")
     since = f"{facts.wall(store.failing_since):%Y-%m-%d %H:%M} UTC"
-    waiting = f"{_count(store.waiting, 'change')} of at most {store.room:,} held in memory"
-    told = f"Cannot be written since {since}: polling goes on, {waiting}"
+    held = f"{store.waiting:,} of at most {store.room:,} changes held in memory"
+    told = f"Store failing since {since}: polling goes on, {held}"
     return Scope("Store", "bad", told, MOVES["WixCalendarStoreFailing"])
 
 

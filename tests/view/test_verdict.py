@@ -71,8 +71,8 @@ def test_the_widest_cause_is_told_first(
 
 
 def test_a_store_that_fails_is_told_beside_all_else_and_first_where_nothing_else_is_bad() -> None:
-    held = "1,234 changes of at most 50,000 held in memory"
-    told = f"Cannot be written since 2026-03-01 11:13 UTC: polling goes on, {held}"
+    held = "1,234 of at most 50,000 changes held in memory"
+    told = f"Store failing since 2026-03-01 11:13 UTC: polling goes on, {held}"
     for sites, first in (([site("a", state())], told), ([site("a", BROKEN)], "1 calendar of 1 broken: a/c0")):
         verdict = judge(indexed(facts_of(*sites, store=FAILING)))
         assert verdict.headline.told == first

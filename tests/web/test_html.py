@@ -236,9 +236,9 @@ def test_what_is_not_there_is_said_on_a_page(url: str, path: str) -> None:
 def test_a_store_that_fails_is_said_first_and_whose_move_it_is() -> None:
     with served(facts_of(site_of([watched("anna")]), store=FAILING)) as where:
         text = read(where, "/").text
-    told = "polling goes on, 1,234 changes of at most 50,000 held in memory"
+    told = "polling goes on, 1,234 of at most 50,000 changes held in memory"
     assert (
-        f"Cannot be written since 2026-03-01 11:13 UTC: {told} "
+        f"Store failing since 2026-03-01 11:13 UTC: {told} "
         "Whose move: the monitor's operator the store cannot be written"
     ) in text
 
