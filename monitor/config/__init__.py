@@ -2,20 +2,22 @@
 
 from monitor.config.difference import Difference, Names, difference
 from monitor.config.gather import check_connections_text
-from monitor.config.load import Loaded, load
+from monitor.config.load import Loaded, load, load_each
 from monitor.config.model import json_schema
-from monitor.config.report import plan_report
+from monitor.config.report import plan_report, spread_report
 from monitor.config.resolve import Secrets
 from monitor.config.settings import (
     ApiKeyCredential,
     ApiSettings,
     FeedSettings,
     OAuthCredential,
+    Part,
     SecretSource,
     Settings,
     SiteSettings,
     StoreSettings,
 )
+from monitor.config.share import share, units
 from monitor.config.source import Duration, StrictModel, parse
 from monitor.config.watching import Sources
 
@@ -28,6 +30,7 @@ __all__ = [
     "Loaded",
     "Names",
     "OAuthCredential",
+    "Part",
     "SecretSource",
     "Secrets",
     "Settings",
@@ -39,6 +42,10 @@ __all__ = [
     "difference",
     "json_schema",
     "load",
+    "load_each",
     "parse",
     "plan_report",
+    "share",
+    "spread_report",
+    "units",
 ]

@@ -1,10 +1,11 @@
 """Checks across the file: what must be unique, and whether the plan fits its budgets."""
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from monitor.config.document import Loc
 from monitor.config.listed import Item, Listed, Written
@@ -19,6 +20,7 @@ from monitor.core.plan import (
     requests_per_minute,
     slots_needed,
 )
+from monitor.core.shards import Shard, part_of, part_of_budget
 from monitor.durations import format_duration
 from monitor.errors import Problem
 
@@ -28,9 +30,29 @@ PUBLISHED_LIMIT: Final = 200
 _NARROW: Final = 0.9
 
 
+class PartDraft(NamedTuple):
+    """How many connections a part of a site has, and its share of the budget."""
+
+    connections: int
+    budget: int
+
+    def in_force(self, interval: timedelta) -> timedelta:
+        """The interval that its share allows."""
+        return interval_in_force(self.connections, self.budget, interval)
+
+
+def parts_of(site: Site, lists: Sequence[Listed]) -> tuple[PartDraft, ...]:
+    """The parts of a site, of which most have one."""
+    if site.parts == 1:
+        return (PartDraft(sum(map(len, lists)), site.requests_per_minute),)
+    counts = Counter(part_of(entry.id, site.parts) for listed in lists for entry in listed.entries())
+    budgets = (part_of_budget(site.requests_per_minute, number, site.parts) for number in range(site.parts))
+    return tuple(PartDraft(counts[number], budget) for number, budget in enumerate(budgets))
+
+
 @dataclass(frozen=True, slots=True)
 class SiteDraft:
-    """One site with all that was resolved about it."""
+    """One site with all that was resolved about it; `mine` are the numbers of the parts watched here."""
 
     loc: Loc
     site: Site
@@ -38,6 +60,8 @@ class SiteDraft:
     interval: timedelta
     inline: Listed
     from_files: tuple[Listed, ...]
+    parts: tuple[PartDraft, ...]
+    mine: tuple[int, ...]
     feeds: tuple[FeedSettings, ...] = ()
     crowding: float = 1.0
 
@@ -62,20 +86,20 @@ class SiteDraft:
     @property
     def count(self) -> int:
         """How many connections it has."""
-        return sum(map(len, self.lists()))
+        return sum(part.connections for part in self.parts)
 
     @property
     def in_force(self) -> timedelta:
-        """The interval that its budget allows, and the slots that all sites share."""
-        alone = interval_in_force(self.count, self.site.requests_per_minute, self.interval)
+        """The interval that its budget allows each part, and the slots that all sites share."""
+        alone = max(part.in_force(self.interval) for part in self.parts)
         if self.crowding == 1.0:
             return alone
         return timedelta(seconds=math.ceil(alone.total_seconds() * self.crowding))
 
     @property
     def polls_per_second(self) -> float:
-        """What it asks of the slots."""
-        return self.count / self.in_force.total_seconds()
+        """What it asks of the slots here."""
+        return sum(self.parts[number].connections for number in self.mine) / self.in_force.total_seconds()
 
 
 def make_room(drafts: Sequence[SiteDraft], max_in_flight: int) -> list[SiteDraft]:
@@ -85,7 +109,7 @@ def make_room(drafts: Sequence[SiteDraft], max_in_flight: int) -> list[SiteDraft
     factor = crowding(fixed, growing, max_in_flight)
     if factor in (1.0, math.inf):
         return list(drafts)
-    return [replace(draft, crowding=factor) if draft.grows else draft for draft in drafts]
+    return [replace(draft, crowding=factor) if draft.grows and draft.mine else draft for draft in drafts]
 
 
 def check_sites(source: Source, drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
@@ -147,14 +171,22 @@ def _shared(drafts: Sequence[SiteDraft]) -> Iterator[Problem]:
 
 
 def check_plan(source: Source, drafts: Sequence[SiteDraft], max_in_flight: int) -> Iterator[Problem]:
-    """Whether each site keeps its budget, and all together the slots."""
+    """Whether each site keeps its budget."""
     for draft in drafts:
         yield from _check_limit(source, draft)
         yield from _check_site(source, draft, max_in_flight)
+
+
+def check_slots(
+    source: Source, drafts: Sequence[SiteDraft], max_in_flight: int, shard: Shard
+) -> Iterator[Problem]:
+    """Whether all that is watched here keeps the slots together."""
     needed = slots_needed(sum(draft.polls_per_second for draft in drafts))
     if needed > max_in_flight:
-        told = f"{max_in_flight} are too few: the plan needs {needed} at 300 ms an answer"
-        yield source.problem(("api", "max_in_flight"), f"{told}; write {needed} or more, or longer intervals")
+        plan = f"the plan of {shard}" if shard.total > 1 else "the plan"
+        told = f"{max_in_flight} are too few: {plan} needs {needed} at 300 ms an answer"
+        mend = f"write {needed} or more, longer intervals, or run more shards"
+        yield source.problem(("api", "max_in_flight"), f"{told}; {mend}")
 
 
 def _check_limit(source: Source, draft: SiteDraft) -> Iterator[Problem]:
@@ -172,17 +204,22 @@ def _check_site(source: Source, draft: SiteDraft, max_in_flight: int) -> Iterato
     connections = f"{draft.count} connection{'s' if draft.count > 1 else ''}"
     plan = f"{asked:.6g} requests a minute ({connections} every {format_duration(draft.interval)})"
     slots = slots_needed(draft.count / draft.interval.total_seconds())
-    in_flight = f"the plan needs {slots} requests in flight at 300 ms an answer, and a site gets {SITE_SLOTS}"
-    fits = f"write interval: {format_duration(fitting_interval(draft.count, budget))} or more"
+    room = SITE_SLOTS * len(draft.parts)
+    in_flight = (
+        f"the plan needs {slots} requests in flight at 300 ms an answer, and {_whose(draft)} gets {room}"
+    )
+    fits = f"write interval: {format_duration(max(fitting_interval(*part) for part in draft.parts))} or more"
     stretched = f"the interval is stretched to {format_duration(draft.in_force)}"
     if requests_per_minute(len(draft.inline), draft.interval) > budget:
         yield source.problem(loc, f"{plan} are above requests_per_minute ({budget}); {fits}")
-    elif slots_needed(len(draft.inline) / draft.interval.total_seconds()) > SITE_SLOTS:
+    elif slots_needed(len(draft.inline) / draft.interval.total_seconds()) > room:
         yield source.problem(loc, f"{in_flight}; {fits}")
     elif draft.crowding > 1.0:
         told = f"all sites together need more than max_in_flight ({max_in_flight}) at 300 ms an answer"
         yield source.problem(loc, f"{told}; {stretched}", "warning")
-    elif draft.in_force > draft.interval and slots > SITE_SLOTS:
+    elif draft.in_force > draft.interval and len(draft.parts) > 1:
+        yield source.problem(loc, f"{_fullest(draft)}; {stretched}", "warning")
+    elif draft.in_force > draft.interval and slots > room:
         yield source.problem(loc, f"{in_flight}; {stretched}", "warning")
     elif draft.in_force > draft.interval:
         told = f"{plan} are more than requests_per_minute ({budget}) can carry for good"
@@ -190,3 +227,17 @@ def _check_site(source: Source, draft: SiteDraft, max_in_flight: int) -> Iterato
     elif asked > _NARROW * budget:
         told = f"{plan} are within 10 % of requests_per_minute ({budget})"
         yield source.problem(loc, f"{told}; a longer interval leaves room to grow", "warning")
+
+
+def _whose(draft: SiteDraft) -> str:
+    return "a site" if len(draft.parts) == 1 else f"a site of {len(draft.parts)} parts"
+
+
+def _fullest(draft: SiteDraft) -> str:
+    """Of the parts of a site, the one that needs the longest interval."""
+    number, part = max(enumerate(draft.parts), key=lambda each: each[1].in_force(draft.interval))
+    has = f"part {number} of {len(draft.parts)} has {part.connections} connections"
+    every = f"every {format_duration(draft.interval)}"
+    return (
+        f"{has}, more than its {part.budget} requests a minute and {SITE_SLOTS} in flight can carry {every}"
+    )

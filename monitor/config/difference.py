@@ -74,6 +74,7 @@ def _own(site: SiteSettings) -> object:
         site.breaker_failures,
         site.maintenance_until,
         site.feeds,
+        [part.number for part in site.parts],
     )
 
 

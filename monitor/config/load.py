@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
-from monitor.config.checks import SiteDraft, check_connections, check_plan, check_sites, make_room
+from monitor.config.checks import (
+    SiteDraft,
+    check_connections,
+    check_plan,
+    check_sites,
+    check_slots,
+    make_room,
+    parts_of,
+)
 from monitor.config.document import Loc
 from monitor.config.gather import Gatherer
 from monitor.config.listed import Listed, Written
@@ -18,29 +27,64 @@ from monitor.config.model import MonitorFile, Polling, Site
 from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
 from monitor.config.settings import ApiSettings, FeedSettings, Settings, SiteSettings, StoreSettings
+from monitor.config.share import divided, share
 from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
+from monitor.core.shards import Shard, Unit
 from monitor.errors import ConfigError, Problem
+
+SHARD: Final = "WIX_CALENDAR_MONITOR_SHARD"
+TOTAL_SHARDS: Final = "WIX_CALENDAR_MONITOR_TOTAL_SHARDS"
+
+_ALONE: Final = Shard()
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that can be used, what is doubtful about them, and the files they came from."""
+    """Settings that can be used, what is doubtful about them, and the files they came from.
+
+    They are those of the `shard`; where there is none, of everything.
+    """
 
     file: Path
     settings: Settings
     warnings: tuple[Problem, ...]
     sources: Sources
+    shard: Shard | None
     again: Callable[[], "Loaded"] = field(repr=False)
     """Read it anew, in the same way."""
 
 
-def load(path: Path, *, environ: Mapping[str, str], secrets: Secrets = Secrets.REQUIRED) -> Loaded:
-    """Read, resolve and check the configuration.
+def load(
+    path: Path,
+    *,
+    environ: Mapping[str, str],
+    secrets: Secrets = Secrets.REQUIRED,
+    shard: Shard | None = _ALONE,
+) -> Loaded:
+    """Read, resolve and check the whole configuration, and take what the shard watches of it.
 
-    Raises ConfigError with every problem, warnings too, in file order.
+    Without a shard it is everything, and what the slots of one process carry is not looked at. Raises
+    ConfigError with every problem, warnings too, in file order.
     """
-    return _again(path, environ, secrets, Memory())
+    return _again(path, environ, secrets, shard, Memory())
+
+
+def load_each(
+    path: Path, total: int, *, environ: Mapping[str, str], secrets: Secrets = Secrets.REQUIRED
+) -> list[Loaded]:
+    """Load it as each of so many shards would. Raises ConfigError with every problem of any."""
+    memory = Memory()
+    loaded: list[Loaded] = []
+    problems: list[Problem] = []
+    for ordinal in range(total):
+        try:
+            loaded.append(_again(path, environ, secrets, Shard(ordinal, total), memory))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(tuple(dict.fromkeys(problems)))
+    return loaded
 
 
 @contextmanager
@@ -55,25 +99,37 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _again(path: Path, environ: Mapping[str, str], secrets: Secrets, memory: Memory) -> Loaded:
+def _again(
+    path: Path, environ: Mapping[str, str], secrets: Secrets, shard: Shard | None, memory: Memory
+) -> Loaded:
     with _no_collections():
-        return _load(path, environ, secrets, memory)
+        return _load(path, environ, secrets, shard, memory)
 
 
-def _load(path: Path, environ: Mapping[str, str], secrets: Secrets, memory: Memory) -> Loaded:
+def _load(
+    path: Path, environ: Mapping[str, str], secrets: Secrets, shard: Shard | None, memory: Memory
+) -> Loaded:
     sources = Sources(path)
     reading = read_monitor(path, memory)
     problems = reading.draft.problems
     if reading.draft.model is None:
         raise ConfigError(tuple(problems))
-    resolver = Resolver(reading.draft.source, environ, problems, secrets)
-    loading = _Loading(reading, reading.draft.model, resolver, sources, memory)
+    resolver = Resolver(reading.draft.source, _variables(environ, shard), problems, secrets)
+    loading = _Loading(reading, reading.draft.model, resolver, sources, memory, shard)
     settings = loading.settings()
     ordered = _in_file_order(path, problems)
     if any(problem.severity == "error" for problem in ordered):
         raise ConfigError(ordered)
-    loading.remember(settings)
-    return Loaded(path, settings, ordered, sources, partial(_again, path, environ, secrets, memory))
+    loading.remember()
+    again = partial(_again, path, environ, secrets, shard, memory)
+    return Loaded(path, settings, ordered, sources, shard, again)
+
+
+def _variables(environ: Mapping[str, str], shard: Shard | None) -> Mapping[str, str]:
+    """The environment, in which the shard stands in any case, so that its store can be named by it."""
+    if shard is None:
+        return {SHARD: "0", TOTAL_SHARDS: "1", **environ}
+    return {**environ, SHARD: str(shard.ordinal), TOTAL_SHARDS: str(shard.total)}
 
 
 def _in_file_order(path: Path, problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -87,7 +143,13 @@ class _Loading:
     """One load; problems are added to the list that it was given."""
 
     def __init__(
-        self, reading: Reading, model: MonitorFile, resolver: Resolver, sources: Sources, memory: Memory
+        self,
+        reading: Reading,
+        model: MonitorFile,
+        resolver: Resolver,
+        sources: Sources,
+        memory: Memory,
+        shard: Shard | None,
     ) -> None:
         self._source = reading.draft.source
         self._problems = reading.draft.problems
@@ -95,32 +157,53 @@ class _Loading:
         self._inline = reading.inline
         self._resolver = resolver
         self._memory = memory
+        self._shard = shard
         self._gatherer = Gatherer(self._source, resolver, self._problems, sources, memory)
-        self._keys: dict[str, object] = {}  # by site, of all that its settings come from
+        self._made: dict[str, tuple[object, SiteSettings]] = {}  # with all that each site comes from
 
     def settings(self) -> Settings:
         api, store = self._api(), self._store()
-        drafts = make_room(self._drafts(store.path.parent / "feeds"), api.max_in_flight)
+        drafts = self._with_room(self._drafts(self._feeds_folder(store)), api)
         self._gatherer.forget_what_went()  # even if this is refused: refusals must not pile up
         whole = not self._problems or all(each.severity == "warning" for each in self._problems)
         self._problems += check_sites(self._source, drafts)
         self._problems += check_connections(drafts)
         if whole:  # a plan without the broken entries would be another plan
             self._problems += check_plan(self._source, drafts, api.max_in_flight)
-        return Settings(api, tuple(map(self._site, drafts)), store)
+        if whole and self._shard is not None:
+            self._problems += check_slots(self._source, drafts, api.max_in_flight, self._shard)
+        watched = [draft for draft in drafts if draft.mine]
+        everything = Settings(api, tuple(map(self._site, watched)), store)
+        return share(everything, [Unit(each.site.name, part) for each in watched for part in each.mine])
 
-    def remember(self, settings: Settings) -> None:
+    def remember(self) -> None:
         """Let the next reading find what this one has made."""
-        self._memory.finished = {site.name: (self._keys[site.name], site) for site in settings.sites}
+        self._memory.finished = self._made
+
+    def _with_room(self, drafts: list[SiteDraft], api: ApiSettings) -> list[SiteDraft]:
+        return drafts if self._shard is None else make_room(drafts, api.max_in_flight)
+
+    def _feeds_folder(self, store: StoreSettings) -> Path:
+        """Shards may keep their stores in one folder, and two may follow one feed."""
+        shard = self._shard or _ALONE
+        return store.path.parent / (f"feeds-{shard.ordinal}" if shard.total > 1 else "feeds")
+
+    def _mine(self, site: Site) -> tuple[int, ...]:
+        """The parts of the site that are watched here."""
+        parts = range(site.parts)
+        if self._shard is None:
+            return tuple(parts)
+        return tuple(part for part in parts if self._shard.owns(Unit(site.name, part)))
 
     def _site(self, draft: SiteDraft) -> SiteSettings:
         polling = self._model.polling
         lists = tuple(draft.lists())
         site = draft.site.model_copy(update={"connections": []}) if draft.site.connections else draft.site
         key = (site, polling, draft.interval, draft.in_force, draft.credential, draft.feeds, lists)
-        self._keys[draft.site.name] = key
         known, made = self._memory.finished.get(draft.site.name, (None, None))
-        return made if made is not None and known == key else _site(draft, polling)
+        made = made if made is not None and known == key else _site(draft, polling)
+        self._made[draft.site.name] = key, made
+        return made
 
     def _api(self) -> ApiSettings:
         api = self._model.api
@@ -160,15 +243,20 @@ class _Loading:
             loc = ("sites", number)
             inline = Listed(self._source, (*loc, "connections"), self._inline[number])
             self._check_watches_something(loc, site, inline)
+            mine = self._mine(site)
             from_files = self._gatherer.from_files(loc, site)
             feeds = tuple(self._feeds(loc, site, feeds_folder))
+            if mine:  # who does not follow a feed has no list of it
+                from_files += self._gatherer.from_feeds(loc, feeds, (inline, *from_files))
             draft = SiteDraft(
                 loc=loc,
                 site=site,
                 credential=self._resolver.credential((*loc, "credential"), site.credential),
                 interval=site.interval or self._model.polling.interval,
                 inline=inline,
-                from_files=from_files + self._gatherer.from_feeds(loc, feeds, (inline, *from_files)),
+                from_files=from_files,
+                parts=parts_of(site, (inline, *from_files)),
+                mine=mine,
                 feeds=feeds,
             )
             drafts.append(draft)
@@ -177,6 +265,7 @@ class _Loading:
 
 def _site(draft: SiteDraft, polling: Polling) -> SiteSettings:
     site = draft.site
+    connections = _connections(draft, polling)
     return SiteSettings(
         name=site.name,
         credential=draft.credential,
@@ -185,8 +274,9 @@ def _site(draft: SiteDraft, polling: Polling) -> SiteSettings:
         interval_in_force=draft.in_force,
         breaker_failures=site.breaker_failures or polling.breaker_failures,
         maintenance_until=site.maintenance_until,
-        connections=_connections(draft, polling),
+        connections=connections,
         feeds=draft.feeds,
+        parts=divided(connections, site.requests_per_minute, site.parts),
     )
 
 

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, Discriminator, Field, RootModel, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    RootModel,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -256,6 +265,9 @@ class Site(StrictModel):
     requests_per_minute: int = Field(
         160, ge=1, le=10_000, description="The site's budget: 80 % of the published 200 per app instance."
     )
+    parts: int = Field(
+        1, ge=1, le=1000, description="As how many parts its connections and its budget may be shared out."
+    )
     interval: Maybe[Interval] = Field(None, description="Overrides polling.interval.")
     unsettled_interval: Maybe[Interval] = Field(None, description="Overrides polling.unsettled_interval.")
     dead_interval: Maybe[Interval] = Field(None, description="Overrides polling.dead_interval.")
@@ -278,6 +290,16 @@ class Site(StrictModel):
     connection_feeds: list[FeedOrHole] = Field(
         [], description="URLs of further connections, each a list of them; the last good one is kept on disk."
     )
+
+    @field_validator("parts")
+    @classmethod
+    def _a_request_for_each(cls, parts: int, info: ValidationInfo) -> int:
+        budget = info.data.get("requests_per_minute", parts)  # absent where it is wrong itself
+        if parts > budget:
+            raise complaint(
+                f"{parts} parts cannot share requests_per_minute ({budget}); write {budget} or less"
+            )
+        return parts
 
 
 SiteOrHole = Maybe[Site]

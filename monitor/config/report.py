@@ -1,13 +1,17 @@
 """The plan as `check-config` prints it."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
+from monitor.config.load import Loaded
 from monitor.config.settings import Settings, SiteSettings
 from monitor.core.plan import fitting_interval, requests_per_minute, slots_needed
 from monitor.durations import format_duration
 from monitor.tables import table
 
 _HEAD: Final = ("site", "connections", "interval", "shortest", "requests/min", "budget", "headroom", "slots")
+_SPREAD: Final = ("shard", "sites", "connections", "requests/min", "slots")
 
 
 def plan_report(settings: Settings) -> str:
@@ -19,17 +23,37 @@ def plan_report(settings: Settings) -> str:
     return table(_HEAD, rows, right=_HEAD[1:])
 
 
+def spread_report(shards: Sequence[Loaded]) -> str:
+    """An aligned table: what each shard watches; of a site of several parts, each shard has its own."""
+    rows = [_shard(str(number), [each.settings]) for number, each in enumerate(shards)]
+    rows.append(_shard("total", [each.settings for each in shards]))
+    return table(_SPREAD, rows, right=_SPREAD[1:])
+
+
+def _shard(name: str, of: Sequence[Settings]) -> tuple[str, ...]:
+    sites = [site for settings in of for site in settings.sites]
+    asked = sum(map(_asked, sites))
+    slots = sum(slots_needed(sum(map(_asked, settings.sites)) / 60) for settings in of)
+    room = sum(settings.api.max_in_flight for settings in of)
+    return (
+        name,
+        str(len({site.name for site in sites})),
+        str(sum(len(site.connections) for site in sites)),
+        f"{asked:.1f}",
+        f"{slots} of {room}",
+    )
+
+
 def _row(site: SiteSettings) -> tuple[str, ...]:
     interval = format_duration(site.interval_in_force)
     if site.interval_in_force > site.interval:
         interval = f"{interval} (asked: {format_duration(site.interval)})"
     asked = _asked(site)
-    shortest = fitting_interval(len(site.connections), site.requests_per_minute)
     return (
         site.name,
         str(len(site.connections)),
         interval,
-        format_duration(shortest),
+        format_duration(_shortest(site)),
         *_budget([site], asked),
     )
 
@@ -41,11 +65,17 @@ def _total(settings: Settings) -> tuple[str, ...]:
     return (*row[:-1], f"{row[-1]} of {settings.api.max_in_flight}")
 
 
+def _shortest(site: SiteSettings) -> timedelta:
+    parts = [(len(part.connections), part.requests_per_minute) for part in site.parts]
+    parts = parts or [(len(site.connections), site.requests_per_minute)]
+    return max(fitting_interval(count, budget) for count, budget in parts)
+
+
 def _asked(site: SiteSettings) -> float:
     return requests_per_minute(len(site.connections), site.interval_in_force)
 
 
 def _budget(sites: tuple[SiteSettings, ...] | list[SiteSettings], asked: float) -> tuple[str, ...]:
     budget = sum(site.requests_per_minute for site in sites)
-    headroom = 100 * (1 - asked / budget)
-    return f"{asked:.1f}", str(budget), f"{headroom:.0f} %", str(slots_needed(asked / 60))
+    headroom = f"{100 * (1 - asked / budget):.0f} %" if budget else ""
+    return f"{asked:.1f}", str(budget), headroom, str(slots_needed(asked / 60))

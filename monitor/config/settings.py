@@ -7,9 +7,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from monitor.core.model import Connection
+from monitor.core.plan import SITE_SLOTS
+from monitor.core.shards import Unit
 
 SECRET_LIMIT: Final = 64 * 1024
 """Bytes of a secret file."""
@@ -141,9 +143,21 @@ class FeedSettings:
     bearer_token: SecretSource | None = None
 
 
+class Part(NamedTuple):
+    """One part of a site that may be shared out: its number, its connections, its share of the budget."""
+
+    number: int
+    connections: tuple[Connection, ...]
+    requests_per_minute: int
+
+
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """One site: its credential, its budget and its connections, in the order of the files."""
+    """One site: its credential, its budget and its connections, in the order of the files.
+
+    `parts` are those of a site that may be shared out which are here, and none of any other site: budget and
+    connections are theirs together.
+    """
 
     name: str
     credential: OAuthCredential | ApiKeyCredential
@@ -154,6 +168,17 @@ class SiteSettings:
     maintenance_until: datetime | None
     connections: tuple[Connection, ...]
     feeds: tuple[FeedSettings, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def units(self) -> list[Unit]:
+        """What of it is owned whole, and is here."""
+        return [Unit(self.name, part.number) for part in self.parts] or [Unit(self.name)]
+
+    @property
+    def slots(self) -> int:
+        """Requests that it may have in flight at a time: so many for each part of it that is here."""
+        return SITE_SLOTS * max(len(self.parts), 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import msgspec
 from monitor.core.classify import BreakerEffect, breaker_effect
 from monitor.core.effects import Effect, RateLimited, RateLimitLifted, SiteDown, SiteUp
 from monitor.core.model import FailureReason, Observation, PollFailed
+from monitor.core.plan import SITE_SLOTS
 
 JITTER: Final = 0.2
 """A back-off is spread by this part of itself, so that many sites do not come back in step."""
@@ -34,12 +35,13 @@ _LONGEST_BACKOFF: Final = timedelta(minutes=5)
 
 
 class Site(msgspec.Struct, frozen=True, gc=False):
-    """What the machine needs to know of a site; `interval` is the one in force."""
+    """What the machine needs to know of a site; `interval` is the one in force, `slots` what it may fill."""
 
     name: str
     interval: timedelta
     breaker_failures: int = 5
     connections: int = 0
+    slots: int = SITE_SLOTS
 
 
 class Outage(msgspec.Struct, frozen=True, gc=False):

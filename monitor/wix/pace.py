@@ -5,8 +5,9 @@ window 60 s after its end. Whatever rolling minute one picks, each of its reques
 when the last of them was started: never more than `requests_per_minute`, tokens, retries and trials
 included. (A token bucket starts full and sends almost twice its rate in the first minute.)
 
-Slots keep sites apart: a site has at most 8 requests in flight, and the sites whose last poll failed share
-half of all slots, so that those that hang cannot hold up those that answer.
+Slots keep sites apart: a site has at most 8 requests in flight (8 for each part of it that is here), and
+the sites whose last poll failed share half of all slots, so that those that hang cannot hold up those that
+answer.
 """
 
 import asyncio
@@ -21,7 +22,6 @@ import msgspec
 from monitor.clock import Clock
 from monitor.core.effects import Effect
 from monitor.core.model import FailureReason, Observation, PollFailed
-from monitor.core.plan import SITE_SLOTS
 from monitor.core.site import REFUSALS, Site, SiteState, advance_site, try_at_once
 from monitor.errors import OutdatedError, WithheldError
 
@@ -129,7 +129,7 @@ class Pace:
         self._slots = slots
         self._clock = clock
         self._jitter = jitter
-        self._site_slots = Slot(SITE_SLOTS)
+        self._site_slots = Slot(site.slots)
         self._queue = 0  # requests that wait for their turn
         self._gate = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -172,8 +172,9 @@ class Pace:
         held: Held = ()
         self._queue += 1
         try:
-            await self._site_slots.acquire()
-            held = (self._site_slots,)
+            of_the_site = self._site_slots  # which may be others when its turn comes
+            await of_the_site.acquire()
+            held = (of_the_site,)
             async with self._gate:
                 held += await self._take_slots(trial=trial)
                 self.check(trial=trial)
@@ -198,6 +199,8 @@ class Pace:
 
     def adapt(self, site: Site, requests_per_minute: int) -> None:
         """Go on with other settings; what was sent and what is known of the site stands."""
+        if site.slots != self.site.slots:  # who holds one, or waits for one, does so among the former ones
+            self._site_slots = Slot(site.slots)
         self.site = site
         self.requests_per_minute = self.budget.limit = requests_per_minute
         self._changed.set()

@@ -36,4 +36,5 @@ def _site(settings: SiteSettings) -> Site:
         interval=settings.interval_in_force,
         breaker_failures=settings.breaker_failures,
         connections=len(settings.connections),
+        slots=settings.slots,
     )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -317,6 +318,21 @@ async def test_a_site_has_at_most_its_slots_in_flight() -> None:
         them[3].release.set()
         await turn()
         assert in_flight(them) == [0, 1, 2, 4, 5, 6, 7, 8]
+
+
+async def test_a_site_with_more_of_its_parts_here_has_more_slots_from_now_on() -> None:
+    pace = make_pace(1000)
+    async with clients(pace, 30) as them:
+        pace.adapt(msgspec.structs.replace(pace.site, slots=2 * SITE_SLOTS), 1000)
+        async with clients(pace, 20) as more:
+            assert in_flight(them) == list(range(SITE_SLOTS))
+            assert in_flight(more) == list(range(2 * SITE_SLOTS))
+            them[0].release.set()
+            await turn()
+            assert in_flight(them) == list(range(1, SITE_SLOTS + 1))
+            assert in_flight(more) == list(range(2 * SITE_SLOTS))
+    async with clients(pace, 30) as them:
+        assert in_flight(them) == list(range(2 * SITE_SLOTS))
 
 
 async def test_doubtful_sites_share_half_of_the_slots_and_a_good_one_gets_the_rest() -> None:
