@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,7 +16,7 @@ import click
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, Secrets, json_schema, plan_report
+from monitor.config import Loaded, Secrets, json_schema, load, load_each, plan_report, spread_report
 from monitor.demo import run_demo
 from monitor.errors import ConfigError, OperatorError, Problem
 from monitor.flags import (
@@ -23,6 +25,9 @@ from monitor.flags import (
     give_up,
     load_both_or_exit,
     load_or_exit,
+    shard_flags,
+    shard_of,
+    total_of,
     web_config_file_flag,
 )
 from monitor.logs import Format, Redactor, set_up, warn_of
@@ -90,6 +95,10 @@ def cli() -> None:
 @cli.command()
 @config_file_flag
 @flag("--config.auto-reload", is_flag=True, help="Take the configuration as it changes, without a SIGHUP.")
+@shard_flags(
+    "Which of the daemons that share this configuration this one is, counted from 0; it watches its sites.",
+    "How many daemons share this configuration, this one among them.",
+)
 @_listen
 @flag(
     "--web.systemd-socket",
@@ -104,6 +113,8 @@ def run(
     *,
     config_file: Path,
     config_auto_reload: bool,
+    shard: int | None,
+    total_shards: int | None,
     web_listen_address: tuple[Address, ...],
     web_systemd_socket: bool,
     web_config_file: Path | None,
@@ -112,11 +123,12 @@ def run(
     log_format: str,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    read = partial(load, config_file, environ=os.environ, shard=shard_of(shard, total_shards))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until there is something to reload
-    loaded, web_config = load_both_or_exit(config_file, web_config_file)
+    loaded, web_config = load_both_or_exit(read, web_config_file)
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
-    warn_of(log, _warnings(loaded, web_config))
+    warn_of(log, _warnings([loaded], web_config))
     outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload)
     web = WebOptions(web_listen_address, web_config, web_systemd_socket, web_enable_lifecycle)
     sys.exit(0 if _run(serve(loaded, outside, web)) else 1)
@@ -127,8 +139,18 @@ def run(
 @flag("--config.file", type=click.Path(path_type=Path), help="The configuration, a YAML file.")
 @web_config_file_flag
 @click.option("--skip-secrets", is_flag=True, help="Do not read the secret files and variables.")
+@shard_flags(
+    "The plan of only this shard, counted from 0.",
+    "How many there are to be; without --shard, what each of them would watch.",
+)
 def check_config(
-    *, config_file: Path | None, web_config_file: Path | None, skip_secrets: bool, schema: bool
+    *,
+    config_file: Path | None,
+    web_config_file: Path | None,
+    skip_secrets: bool,
+    schema: bool,
+    shard: int | None,
+    total_shards: int | None,
 ) -> None:
     """Say everything that is wrong with a configuration, and print its plan."""
     if schema:
@@ -136,11 +158,20 @@ def check_config(
         return
     if config_file is None:
         raise click.UsageError("Missing option '--config.file'.")
+    spread = shard is None and total_of(total_shards) > 1
     secrets = Secrets.SKIPPED if skip_secrets else Secrets.CHECKED
-    loaded, web_config = load_both_or_exit(config_file, web_config_file, secrets)
+    read = partial(_load_each, config_file, secrets, shard, total_shards)
+    loaded, web_config = load_both_or_exit(read, web_config_file)
     for warning in _warnings(loaded, web_config):
         click.echo(str(warning), err=True)
-    click.echo(plan_report(loaded.settings))
+    click.echo(spread_report(loaded) if spread else plan_report(loaded[0].settings))
+
+
+def _load_each(path: Path, secrets: Secrets, shard: int | None, total: int | None) -> list[Loaded]:
+    """As the shard that is named reads it, or as each does. Raises ConfigError and click.UsageError."""
+    if shard is None:
+        return load_each(path, total_of(total), environ=os.environ, secrets=secrets)
+    return [load(path, environ=os.environ, secrets=secrets, shard=shard_of(shard, total))]
 
 
 @cli.command()
@@ -190,8 +221,10 @@ def demo(web_listen_address: tuple[Address, ...], deploy_folder: Path | None) ->
     sys.exit(0 if _run(run_demo(web_listen_address, click.echo, deploy_folder)) else 1)
 
 
-def _warnings(loaded: Loaded, web_config: WebConfig | None) -> tuple[Problem, ...]:
-    return loaded.warnings if web_config is None else (*loaded.warnings, *web_config.warnings)
+def _warnings(loaded: Sequence[Loaded], web_config: WebConfig | None) -> tuple[Problem, ...]:
+    """Each once, whoever found it."""
+    of_web = () if web_config is None else web_config.warnings
+    return tuple(dict.fromkeys([*(each for its in loaded for each in its.warnings), *of_web]))
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:

@@ -35,7 +35,7 @@ _LONGEST_CHECKPOINT: Final = timedelta(seconds=30)
 
 def checkpoint_for(settings: Settings) -> timedelta:
     """How often what polls merely confirmed is written."""
-    return min(_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites))
+    return min((_LONGEST_CHECKPOINT, *(site.interval_in_force for site in settings.sites)))
 
 
 class _Watched(NamedTuple):

@@ -15,7 +15,7 @@ from monitor.clock import Clock
 from monitor.config import Secrets, Settings
 from monitor.core.model import Status
 from monitor.errors import BackupError, StoreUnreadableError
-from monitor.flags import config_file_flag, give_up, load_or_exit
+from monitor.flags import config_file_flag, give_up, kept_shard_flags, kept_shard_of, load_or_exit, shard_of
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
 from monitor.store.reading import Reader, Wanted, reading
 
@@ -34,12 +34,24 @@ _output = click.option(
 
 @click.command()
 @config_file_flag
+@kept_shard_flags
 @_site
 @_status
 @_output
-def status(config_file: Path, site: str | None, status: str | None, output: str) -> None:
-    """Show what the state store knows of every connection, the worst first."""
-    settings = load_or_exit(config_file, Secrets.SKIPPED).settings
+def status(
+    *,
+    config_file: Path,
+    shard: int | None,
+    total_shards: int | None,
+    site: str | None,
+    status: str | None,
+    output: str,
+) -> None:
+    """Show what the state store knows of every connection, the worst first.
+
+    A shard's store knows only what that shard watches: without --shard, all others read as not polled yet.
+    """
+    settings = load_or_exit(config_file, Secrets.SKIPPED, shard_of(shard, total_shards)).settings
     if site is not None and site not in {each.name for each in settings.sites}:
         raise click.UsageError(f"{site!r} is not in the configuration.")
     with _reading(settings) as reader:
@@ -50,6 +62,7 @@ def status(config_file: Path, site: str | None, status: str | None, output: str)
 
 @click.command()
 @config_file_flag
+@kept_shard_flags
 @click.argument("connection", metavar="[SITE/NAME]", required=False)
 @_site
 @_status
@@ -61,6 +74,8 @@ def status(config_file: Path, site: str | None, status: str | None, output: str)
 def history(
     *,
     config_file: Path,
+    shard: int | None,
+    total_shards: int | None,
     connection: str | None,
     site: str | None,
     status: str | None,
@@ -73,7 +88,7 @@ def history(
     """Show what changed, when, and how long it lasted, newest first."""
     if summary and limit is not None:
         raise click.UsageError("--limit is for changes; leave it out with --summary.")
-    settings = load_or_exit(config_file, Secrets.SKIPPED).settings
+    settings = load_or_exit(config_file, Secrets.SKIPPED, kept_shard_of(shard, total_shards)).settings
     now = Clock().now()
     begin, end = _window(since, until, now)
     wanted = replace(_named(settings, connection, site), status=status, since=begin, until=end)
@@ -94,10 +109,12 @@ def history(
 
 @click.command()
 @config_file_flag
+@kept_shard_flags
 @click.argument("destination", type=click.Path(path_type=Path))
-def backup(config_file: Path, destination: Path) -> None:
+def backup(config_file: Path, shard: int | None, total_shards: int | None, destination: Path) -> None:
     """Copy the state store to a new file, while the daemon runs."""
-    with _reading(load_or_exit(config_file, Secrets.SKIPPED).settings) as reader:
+    settings = load_or_exit(config_file, Secrets.SKIPPED, kept_shard_of(shard, total_shards)).settings
+    with _reading(settings) as reader:
         reader.back_up(destination)
     click.echo(f"{destination}: {destination.stat().st_size:,} bytes")
 

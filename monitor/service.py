@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.config import Loaded, Settings
+from monitor.core.shards import ALONE
 from monitor.errors import CannotStartError, ConfigError, Problem
 from monitor.feeds import Feeds
 from monitor.fleet import Fleet, checkpoint_for
@@ -84,7 +85,8 @@ class Service:
         self._log = outside.log
         self._clock = outside.clock
         self._notifier = outside.notifier
-        self._telemetry = Telemetry()
+        self._shard = loaded.shard or ALONE
+        self._telemetry = Telemetry(shard_ordinal=self._shard.ordinal, total_shards=self._shard.total)
         self._renderer = Renderer()
         self._not_ready: str | None = "starting"
         self._beats = 0
@@ -94,7 +96,7 @@ class Service:
             self._page,
             lambda: self._not_ready,
             self._reload_on_request if web.enable_lifecycle else None,
-            known=Known(self._facts, loaded.settings.store.path, str(loaded.file)),
+            known=Known(self._facts, loaded.settings.store.path, str(loaded.file), self._shard),
             config=web.config,
             config_changed=self._web_config_changed,
             on_error=self._task_failed,
@@ -141,7 +143,7 @@ class Service:
 
     async def run(self, stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
-        counts = self._fleet.counts()
+        counts = self._fleet.counts() | self._which()
         try:
             urls = await self._start()
         except CannotStartError:
@@ -162,6 +164,11 @@ class Service:
         finally:
             await self._stop()
         return not self._failed.is_set()
+
+    def _which(self) -> dict[str, int]:
+        """The shard, where there are several."""
+        its = self._shard
+        return {"shard": its.ordinal, "total_shards": its.total} if its.several else {}
 
     async def _start(self) -> list[str]:
         try:
@@ -191,7 +198,7 @@ class Service:
             wait.cancel()
 
     async def _stop(self) -> None:
-        counts = self._fleet.counts()
+        counts = self._fleet.counts() | self._which()
         self._not_ready = "stopping"
         self._notifier.stopping()
         self._log.info("monitor_stopping", version=__version__, **counts)

@@ -13,6 +13,7 @@ from monitor import __version__
 from monitor.cli import cli
 from monitor.clock import Clock
 from monitor.core.model import Status
+from monitor.core.shards import Shard, Unit
 from monitor.store.sqlite.file import open_file
 from tests.store.samples import ANNA
 from tests.store.stories import Told, keep
@@ -81,6 +82,91 @@ def test_check_config_without_a_file_says_what_is_missing() -> None:
     assert "--config.file" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "check-config", "status", "history", "backup"])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ["--shard=3", "--total-shards=3"],
+            "--shard=3 is none of --total-shards=3, which are counted from 0",
+        ),
+        (["--shard=-1", "--total-shards=3"], "counted from 0: write 0 to 2."),
+        (["--shard=1", "--total-shards=1"], "counted from 0: write 0."),
+        (["--shard=1"], "--shard=1 needs --total-shards: write how many there are"),
+        (["--shard=0", "--total-shards=0"], "--total-shards=0: write how many there are, 1 to 1000."),
+        (["--shard=0", "--total-shards=1001"], "--total-shards=1001: write how many there are, 1 to 1000."),
+        (["--shard=one"], "'one' is not a valid integer"),
+    ],
+)
+def test_a_shard_that_is_none_ends_with_2_and_shows_one(command: str, flags: list[str], told: str) -> None:
+    destination = ["copy.db"] if command == "backup" else []
+    result = call(command, f"--config.file={SAMPLE}", *flags, *destination)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_of_several_shards_one_has_to_be_named(command: str) -> None:
+    result = call(command, f"--config.file={SAMPLE}", WIX_CALENDAR_MONITOR_TOTAL_SHARDS="3")
+    assert result.exit_code == 2
+    assert "--total-shards=3 needs --shard: write which of them this is, 0 to 2." in result.stderr
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A configuration of two sites, one of which has three parts."""
+    config = tmp_path / "monitor.yml"
+    config.write_text(
+        "sites:\n"
+        "  - {name: downtown, credential: {api_key_file: key, site_id: d}, connections: [{id: a}, {id: b}]}\n"
+        "  - name: large\n"
+        "    credential: {api_key_file: key, site_id: l}\n"
+        "    parts: 3\n"
+        "    connections: [{id: c1}, {id: c2}, {id: c3}, {id: c4}, {id: c5}]\n"
+    )
+    return config
+
+
+def test_check_config_shows_how_sites_are_spread_over_shards(large: Path) -> None:
+    result = call("check-config", f"--config.file={large}", "--skip-secrets", "--total-shards=3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "shard  sites  connections  requests/min     slots",
+        "0          1            2           2.0  1 of 256",
+        "1          2            5           5.0  1 of 256",
+        "2          0            0           0.0  0 of 256",
+        "total      2            7           7.0  2 of 768",
+    ]
+
+
+def test_check_config_shows_the_plan_of_one_shard(large: Path) -> None:
+    flags = ["--skip-secrets", "--total-shards=3"]
+    told = [call("check-config", f"--config.file={large}", *flags, f"--shard={n}").stdout for n in range(3)]
+    assert told[1].splitlines() == [
+        "site      connections  interval  shortest  requests/min  budget  headroom     slots",
+        "downtown            2        1m        1s           2.0     160      99 %         1",
+        "large               3        1m        3s           3.0     107      97 %         1",
+        "total               5                               5.0     267      98 %  1 of 256",
+    ]
+    by_variable = call(
+        "check-config",
+        f"--config.file={large}",
+        "--skip-secrets",
+        WIX_CALENDAR_MONITOR_SHARD="1",
+        WIX_CALENDAR_MONITOR_TOTAL_SHARDS="3",
+    )
+    assert by_variable.stdout == told[1]
+
+
+def test_what_all_shards_say_is_told_once_by_check_config(large: Path) -> None:
+    large.write_text(large.read_text().replace("parts: 3", "requests_per_minute: 201"))
+    result = call("check-config", f"--config.file={large}", "--skip-secrets", "--total-shards=3")
+    assert (result.exit_code, result.stderr.count("201 is above the 200")) == (0, 1)
+    large.write_text(large.read_text().replace("downtown", "large"))
+    result = call("check-config", f"--config.file={large}", "--skip-secrets", "--total-shards=3")
+    assert (result.exit_code, result.stderr.count("is the name of the site in line 2 too")) == (2, 1)
+
+
 @pytest.mark.parametrize("address", ["9090", "host:", "::1:9090", "host:70000", "[::1]"])
 def test_an_address_that_is_none_ends_with_2_and_shows_one(address: str) -> None:
     result = call("run", f"--config.file={SAMPLE}", f"--web.listen-address={address}")
@@ -143,6 +229,19 @@ def test_status_and_history_are_told_from_the_store_without_secrets(kept: Path) 
     history = call("history", f"--config.file={kept}")
     assert history.exit_code == 0
     assert re.search(r"DISCONNECTED +1h\S* so far +SYNCED\n.* SYNCED +2h\S* +\(first seen\)", history.stdout)
+
+
+def test_status_and_backup_go_to_the_store_of_the_shard(kept: Path) -> None:
+    flags = [f"--config.file={kept}", "--total-shards=3"]
+    kept.write_text(kept.read_text().replace("state.db", "state-${WIX_CALENDAR_MONITOR_SHARD}.db"))
+    mine = next(n for n in range(3) if Shard(n, 3).owns(Unit("downtown")))
+    (kept.parent / "state.db").rename(kept.parent / f"state-{mine}.db")
+    assert "downtown/anna-new" in call("status", *flags, f"--shard={mine}").stdout
+    assert "downtown/anna " in call("history", *flags, f"--shard={mine}").stdout
+    assert call("backup", *flags, f"--shard={mine}", str(kept.parent / "copy.db")).exit_code == 0
+    (kept.parent / "copy.db").rename(kept.parent / f"state-{(mine + 1) % 3}.db")
+    other = call("status", *flags, f"--shard={(mine + 1) % 3}")
+    assert (other.exit_code, other.stdout) == (0, "No configured connection matches.\n")
 
 
 @pytest.mark.parametrize("name", ["downtown/anna-new", "downtown/anna"])

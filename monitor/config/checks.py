@@ -183,7 +183,7 @@ def check_slots(
     """Whether all that is watched here keeps the slots together."""
     needed = slots_needed(sum(draft.polls_per_second for draft in drafts))
     if needed > max_in_flight:
-        plan = f"the plan of {shard}" if shard.total > 1 else "the plan"
+        plan = f"the plan of {shard}" if shard.several else "the plan"
         told = f"{max_in_flight} are too few: {plan} needs {needed} at 300 ms an answer"
         mend = f"write {needed} or more, longer intervals, or run more shards"
         yield source.problem(("api", "max_in_flight"), f"{told}; {mend}")

@@ -30,13 +30,11 @@ from monitor.config.settings import ApiSettings, FeedSettings, Settings, SiteSet
 from monitor.config.share import divided, share
 from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
-from monitor.core.shards import Shard, Unit
+from monitor.core.shards import ALONE, Shard, Unit
 from monitor.errors import ConfigError, Problem
 
 SHARD: Final = "WIX_CALENDAR_MONITOR_SHARD"
 TOTAL_SHARDS: Final = "WIX_CALENDAR_MONITOR_TOTAL_SHARDS"
-
-_ALONE: Final = Shard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def load(
     *,
     environ: Mapping[str, str],
     secrets: Secrets = Secrets.REQUIRED,
-    shard: Shard | None = _ALONE,
+    shard: Shard | None = ALONE,
 ) -> Loaded:
     """Read, resolve and check the whole configuration, and take what the shard watches of it.
 
@@ -185,8 +183,8 @@ class _Loading:
 
     def _feeds_folder(self, store: StoreSettings) -> Path:
         """Shards may keep their stores in one folder, and two may follow one feed."""
-        shard = self._shard or _ALONE
-        return store.path.parent / (f"feeds-{shard.ordinal}" if shard.total > 1 else "feeds")
+        shard = self._shard or ALONE
+        return store.path.parent / (f"feeds-{shard.ordinal}" if shard.several else "feeds")
 
     def _mine(self, site: Site) -> tuple[int, ...]:
         """The parts of the site that are watched here."""

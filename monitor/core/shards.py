@@ -8,7 +8,7 @@ with it, and one that comes takes its share of each other's.
 from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Unit(NamedTuple):
@@ -27,9 +27,18 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         return f"shard {self.ordinal} of {self.total}"
 
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.total > 1
+
     def owns(self, unit: Unit) -> bool:
         """Whether it watches this one."""
-        return self.total == 1 or owner(unit, _ordinals(self.total)) == str(self.ordinal)
+        return not self.several or owner(unit, _ordinals(self.total)) == str(self.ordinal)
+
+
+ALONE: Final = Shard()
+"""The one that watches everything."""
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from monitor.core.shards import Shard
 from monitor.errors import StoreUnreadableError
 from monitor.store.reading import Chapter, Wanted
 from monitor.view.facts import Facts
@@ -57,10 +58,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 class Api:
     """The routes below /api/v1."""
 
-    def __init__(self, outlook: Outlook, past: Past, config_file: str) -> None:
+    def __init__(self, outlook: Outlook, past: Past, config_file: str, shard: Shard) -> None:
         self._outlook = outlook
         self._past = past
         self._config_file = config_file
+        self._shard = shard
+        self._whose = f" for {shard}" if shard.several else ""
         self._description = (files("monitor.web") / "openapi.json").read_bytes()
 
     def routes(self) -> list[web.RouteDef]:
@@ -80,7 +83,7 @@ class Api:
 
     async def _fleet(self, request: web.Request) -> web.Response:
         Asked(request.query, ())
-        return document(request, fleet_document(await self._outlook.index()))
+        return document(request, fleet_document(await self._outlook.index(), self._shard))
 
     async def _connections(self, request: web.Request) -> web.Response:
         asked = Asked(request.query, (*FILTERS, "limit", "cursor"))
@@ -99,7 +102,7 @@ class Api:
         facts = self._outlook.facts()
         found = await self._outlook.find(facts, site, name)
         if found is None:
-            return problem(HTTPStatus.NOT_FOUND, "no such connection is configured")
+            return problem(HTTPStatus.NOT_FOUND, f"no such connection is configured{self._whose}")
         view = look_at(found[1], found[0], facts)
         return document(
             request, connection_whole(view, series_of(view), poll_command(view, self._config_file))
@@ -127,7 +130,7 @@ class Api:
         index = await self._outlook.index()
         site = index.facts.sites.get(request.match_info["site"])
         if site is None:
-            return problem(HTTPStatus.NOT_FOUND, "no such site is configured")
+            return problem(HTTPStatus.NOT_FOUND, f"no such site is configured{self._whose}")
         return document(request, site_document(look_at_site(site, index.facts), index.sites[site.name]))
 
     async def _transitions(self, request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from monitor.core.shards import Shard
 from monitor.logs import rfc3339
 from monitor.view.failures import FailedPoll
 from monitor.view.index import Index, Tally
@@ -97,8 +98,8 @@ def tally_document(tally: Tally) -> Document:
     }
 
 
-def fleet_document(index: Index) -> Document:
-    """The whole fleet in a few numbers, and what is wrong in a sentence each."""
+def fleet_document(index: Index, shard: Shard) -> Document:
+    """All that is watched here in a few numbers, and what is wrong in a sentence each."""
     store = index.facts.store
     since = store.failing_since
     return {
@@ -110,6 +111,8 @@ def fleet_document(index: Index) -> Document:
             "changes_waiting": store.waiting,
             "changes_waiting_at_most": store.room,
         },
+        "shard": shard.ordinal,
+        "total_shards": shard.total,
         "verdict": {
             scope: {"state": each.state, "told": each.told, **_move(each.move)}
             for scope, each in msgspec.structs.asdict(judge(index)).items()

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from monitor.core.shards import Shard
 from monitor.errors import StoreUnreadableError
 from monitor.view.facts import Facts
 from monitor.view.index import Index, Place
@@ -91,10 +92,12 @@ def _environment() -> jinja2.Environment:
 class Html:
     """The routes of the pages and of what they are made with."""
 
-    def __init__(self, outlook: Outlook, past: Past, config_file: str) -> None:
+    def __init__(self, outlook: Outlook, past: Past, config_file: str, shard: Shard) -> None:
         self._outlook = outlook
         self._past = past
         self._config_file = config_file
+        self._shard = str(shard) if shard.several else ""
+        self._whose = f" for {self._shard}" if shard.several else ""
         self._templates = _environment()
         self._static = {name: (files("monitor.web") / "static" / name).read_bytes() for name in _STATIC}
         self._rendered: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
@@ -162,7 +165,9 @@ class Html:
         facts = self._outlook.facts()
         found = await self._outlook.find(facts, request.match_info["site"], request.match_info["name"])
         if found is None:
-            return await self._told(request, HTTPStatus.NOT_FOUND, "No such calendar is configured.")
+            return await self._told(
+                request, HTTPStatus.NOT_FOUND, f"No such calendar is configured{self._whose}."
+            )
         view = look_at(found[1], found[0], facts)
         page = await self._render(
             "connection.html",
@@ -216,7 +221,9 @@ class Html:
         found = await self._outlook.page(Wanted(site=name), SIZE)
         site = found.index.facts.sites.get(name)
         if site is None:
-            return await self._told(request, HTTPStatus.NOT_FOUND, "No such site is configured.")
+            return await self._told(
+                request, HTTPStatus.NOT_FOUND, f"No such site is configured{self._whose}."
+            )
         view = look_at_site(site, found.index.facts)
         page = await self._render(
             "site.html",
@@ -257,7 +264,7 @@ class Html:
     async def _render(self, template: str, facts: Facts, **shown: Any) -> bytes:
         """A page, made bit by bit: polls have their turn in between."""
         made = self._templates.get_template(template)
-        bits = made.generate(now=facts.wall(facts.now), seen=mark_of(facts), **shown)
+        bits = made.generate(now=facts.wall(facts.now), seen=mark_of(facts), shard=self._shard, **shown)
         return "".join(await in_turns(bits)).encode("utf-8", "replace")
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from monitor.core.shards import ALONE, Shard
 from monitor.errors import CannotStartError
 from monitor.systemd import handed_over
 from monitor.tasks import TaskBag
@@ -52,11 +53,12 @@ Reload = Callable[[], Awaitable[ReloadAnswer]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What there is to be looked at: what runs, the store that it is kept in, where it is configured."""
+    """What there is to be looked at: what runs, its store, where it is configured, which shard of that."""
 
     facts: Callable[[], Facts] = nothing
     store: Path | None = None
     config_file: str = "monitor.yml"
+    shard: Shard = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ class Server:
         self._pages = Pages()
         self._past = Past(known.store)
         outlook = Outlook(known.facts)
-        self._api = Api(outlook, self._past, known.config_file)
-        self._html = Html(outlook, self._past, known.config_file)
+        self._api = Api(outlook, self._past, known.config_file, known.shard)
+        self._html = Html(outlook, self._past, known.config_file, known.shard)
         self._events = Events(outlook, limits.response_seconds)
         self._passwords = Passwords()
         self._readers = Readers(limits.pages_bytes)

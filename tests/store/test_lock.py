@@ -40,7 +40,8 @@ async def test_a_second_process_is_refused_and_told_who_holds_the_file(path: Pat
             open_file(path, clock)
     assert str(refused.value) == (
         f"{path} is in use by process {other.pid} on {os.uname().nodename}; "
-        "stop that one, or give each monitor a store.url of its own"
+        "stop that one, or give each monitor a store.url of its own "
+        "(shards of one configuration: write ${WIX_CALENDAR_MONITOR_SHARD} into it)"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from monitor.clock import Clock
 from monitor.core.model import ErrorReason, FailureReason, PollFailed, Status
+from monitor.core.shards import ALONE, Shard
 from monitor.core.site import SiteState
 from monitor.store.sqlite.file import open_file
 from monitor.view.facts import Facts
@@ -95,10 +96,10 @@ def keep_a_past(path: Path) -> None:
 
 
 @contextmanager
-def served(facts: Facts, store: Path | None = None, **options: Any) -> Iterator[str]:
+def served(facts: Facts, store: Path | None = None, shard: Shard = ALONE, **options: Any) -> Iterator[str]:
     """The URL of a server that shows these, on a thread of its own."""
     loop = asyncio.new_event_loop()
-    known = Known(lambda: facts, store, "/etc/it/monitor.yml")
+    known = Known(lambda: facts, store, "/etc/it/monitor.yml", shard)
 
     async def begin() -> tuple[Server, str]:
         server = Server(Daemon().metrics, lambda: None, known=known, **options)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
+from monitor.core.shards import Shard
 from tests.view.scene import FAILING
 from tests.web.shown import HALF, HOSTILE, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
@@ -175,6 +176,17 @@ def test_sites_are_told_by_name_with_their_budget_and_breaker(url: str) -> None:
     assert (midtown["credential"], midtown["who_acts"]) == ("api_key", "operator")
     assert (midtown["requests_last_minute"], midtown["requests_per_minute"]) == (12, 160)
     assert rest["sites"][0]["rate_limited_until"] == "2026-03-01T12:01:00.000Z"
+
+
+def test_a_shard_says_which_it_is_and_that_others_have_what_it_has_not(url: str) -> None:
+    alone = get(url, "/fleet")
+    assert (alone["shard"], alone["total_shards"]) == (0, 1)
+    with served(fleet(), shard=Shard(2, 4)) as where:
+        body = checked(ask(where, "/api/v1/fleet"), "/api/v1/fleet")
+        assert (body["shard"], body["total_shards"]) == (2, 4)
+        for path in ("/sites/nowhere", "/connections/downtown/nobody"):
+            told = json.loads(ask(where, f"/api/v1{path}").body)["detail"]
+            assert told.endswith(" is configured for shard 2 of 4")
 
 
 def test_the_fleet_is_told_in_a_few_numbers_and_four_sentences(url: str) -> None:

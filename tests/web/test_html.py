@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config.fields import DOTS
+from monitor.core.shards import Shard
 from monitor.view.moves import MOVES
 from monitor.web.html import POLICY, SIZE
 from monitor.web.protection import WebConfig
@@ -241,6 +242,14 @@ def test_a_store_that_fails_is_said_first_and_whose_move_it_is() -> None:
         f"Store failing since 2026-03-01 11:13 UTC: {told} "
         "Whose move: the monitor's operator the store cannot be written"
     ) in text
+
+
+def test_a_shard_says_on_each_page_which_it_is(url: str) -> None:
+    with served(fleet(), shard=Shard(2, 4)) as where:
+        for path in PAGES:
+            assert "This is shard 2 of 4" in ask(where, path).body.decode()
+            assert "shard" not in ask(url, path).body.decode()
+        assert "No such site is configured for shard 2 of 4." in ask(where, "/sites/nowhere").body.decode()
 
 
 def test_a_fleet_of_nothing_is_a_page_too() -> None:

@@ -33,6 +33,7 @@ class Lock:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             mend = "stop that one, or give each monitor a store.url of its own"
+            mend = f"{mend} (shards of one configuration: write ${{WIX_CALENDAR_MONITOR_SHARD}} into it)"
             raise CannotStartError(f"{store} is in use by {holder}; {mend}") from None
         except OSError:
             os.close(descriptor)
