@@ -90,7 +90,7 @@ class Api:
         wanted, limit, after = asked.wanted(), asked.limit(_USUAL, _MOST), asked.place("cursor")
         found = await self._outlook.page(wanted, limit, after=after)
         body = {
-            "connections": [connection_document(each) for each in found.connections],
+            "connections": await self._outlook.turns.all(map(connection_document, found.connections)),
             "total": found.total,
             "next": cursor(found.after),
         }

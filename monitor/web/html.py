@@ -27,7 +27,6 @@ from monitor.web.asking import FILTERS, STATUSES, Asked, BadParameterError, curs
 from monitor.web.documents import connection_path, runbook_path, site_path
 from monitor.web.hints import poll_command, series_of
 from monitor.web.outlook import Outlook
-from monitor.web.pages import in_turns
 from monitor.web.past import Past
 from monitor.web.runbooks import inline, runbook
 from monitor.web.timeline import COLUMNS, WINDOWS, draw, spans_of
@@ -130,9 +129,10 @@ class Html:
             self._rendered_of, self._rendered = mark_of(index.facts), {}
         rendering = self._rendered.get(request.path_qs)
         if rendering is None:
+            if len(self._rendered) >= _RENDERED:  # made for this client only, and no more once it has gone
+                return _html(request, *await self._fleet_page(wanted, after, before))
             rendering = asyncio.ensure_future(self._fleet_page(wanted, after, before))  # noqa: TID251  held here
-            if len(self._rendered) < _RENDERED:
-                self._rendered[request.path_qs] = rendering
+            self._rendered[request.path_qs] = rendering
         return _html(request, *await asyncio.shield(rendering))
 
     async def _fleet_page(
@@ -265,7 +265,7 @@ class Html:
         """A page, made bit by bit: polls have their turn in between."""
         made = self._templates.get_template(template)
         bits = made.generate(now=facts.wall(facts.now), seen=mark_of(facts), shard=self._shard, **shown)
-        return "".join(await in_turns(bits)).encode("utf-8", "replace")
+        return "".join(await self._outlook.turns.all(bits)).encode("utf-8", "replace")
 
 
 def mark_of(facts: Facts) -> int:

@@ -11,6 +11,7 @@ from monitor.view.failures import Failures
 from monitor.view.index import Index, Place, Slice, build, page
 from monitor.view.look import ConnectionView, look_at
 from monitor.view.wanted import Wanted, narrowed, runs_of
+from monitor.web.pages import Turns
 
 _FRESH_SECONDS: Final = 1.0
 _TIMES_LONGER: Final = (
@@ -45,6 +46,7 @@ class Outlook:
 
     def __init__(self, facts: Callable[[], Facts]) -> None:
         self._facts = facts
+        self.turns = Turns()
         self._looking: asyncio.Future[Index] | None = None
         self._fresh_until = 0.0
         self._forgetting: asyncio.TimerHandle | None = None
@@ -64,13 +66,11 @@ class Outlook:
         index = await self.index()
         runs = runs_of(wanted, index)
         if not wanted.asks_for_all:
-            kept = []
-            for run in runs:
-                kept.append(narrowed(wanted, run))
-                await asyncio.sleep(0)
-            runs = kept
+            runs = await self.turns.all(narrowed(wanted, run) for run in runs)
         found = page(runs, limit, after=after, before=before)
-        return _page(index, found)
+        sites = index.facts.sites
+        looks = (look_at(each.watching, sites[each.site], index.facts) for each in found.entries)
+        return _page(index, found, await self.turns.all(looks))
 
     def facts(self) -> Facts:
         """What runs, now."""
@@ -134,11 +134,10 @@ async def _named(watched: Sequence[Watching]) -> list[Named]:
     return pieces
 
 
-def _page(index: Index, found: Slice) -> Page:
-    sites = index.facts.sites
+def _page(index: Index, found: Slice, connections: list[ConnectionView]) -> Page:
     return Page(
         index=index,
-        connections=[look_at(each.watching, sites[each.site], index.facts) for each in found.entries],
+        connections=connections,
         before=found.before,
         total=found.total,
         after=None if found.is_last or not found.entries else found.entries[-1].place,

@@ -19,6 +19,35 @@ _LONGEST_REST: Final = 1.0  # seconds
 T = TypeVar("T")
 
 
+class Turns:
+    """Long work of many at once: a round of the loop holds a bit of one of them, not one of each."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def all(self, bits: Iterable[T]) -> list[T]:
+        """All of them, as they are made; others have their turn in between."""
+        made: list[T] = []
+        rest = iter(bits)
+        more = True
+        while more:
+            async with self._turn:
+                more = _take(rest, made)
+                await asyncio.sleep(0)  # with the turn in hand: who comes within this round waits for another
+        return made
+
+
+def _take(rest: Iterator[T], made: list[T]) -> bool:
+    """As many bits as fit into a turn; whether there may be more."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + _AT_A_TIME
+    for bit in rest:
+        made.append(bit)
+        if clock() >= until:
+            return True
+    return False
+
+
 class Page(NamedTuple):
     """A page under way: its pieces are rendered one by one, and polls go on in between.
 
@@ -35,6 +64,7 @@ class Pages:
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Sequence[Piece]]] = {}
         self._turn = asyncio.Lock()
+        self._bits = Turns()
         self._rested = 0.0
 
     async def rendered(self, page: Page) -> Sequence[Piece]:
@@ -52,22 +82,9 @@ class Pages:
             del self._waiting[page.content_type]
             began = clock()
             try:
-                return await in_turns(page.pieces)
+                return await self._bits.all(page.pieces)
             finally:
                 self._rested = clock() + min(clock() - began, _LONGEST_REST)
-
-
-async def in_turns(bits: Iterable[T]) -> list[T]:
-    """All of them, as they are made; others have their turn in between."""
-    clock = asyncio.get_running_loop().time
-    made: list[T] = []
-    until = clock() + _AT_A_TIME
-    for bit in bits:
-        made.append(bit)
-        if clock() >= until:
-            await asyncio.sleep(0)
-            until = clock() + _AT_A_TIME
-    return made
 
 
 class PageResponse(web.StreamResponse):

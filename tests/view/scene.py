@@ -16,7 +16,7 @@ from monitor.core.model import (
     Status,
 )
 from monitor.core.site import Outage, SiteState
-from monitor.view.facts import Facts, SiteFacts, StoreFacts
+from monitor.view.facts import Facts, SiteFacts, StoreFacts, Watching
 from monitor.view.failures import Failures
 from monitor.view.index import Index, build
 
@@ -67,7 +67,7 @@ def outage(reason: FailureReason = FailureReason.TIMEOUT) -> SiteState:
     return SiteState(answered=True, failures_in_a_row=5, outage=down)
 
 
-def site_of(those: Iterable[Watched], name: str = "downtown", **facts: Any) -> SiteFacts:
+def site_of(those: Iterable[Watching], name: str = "downtown", **facts: Any) -> SiteFacts:
     """A site that watches these."""
     usual: dict[str, Any] = {
         "name": name,

@@ -1,7 +1,7 @@
 """The look at the fleet that all who ask share: taken once, kept for a moment, and then let go."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from monitor.view.facts import Facts
+from monitor.view.index import PIECE
 from monitor.view.wanted import Wanted
-from monitor.web.outlook import Outlook
+from monitor.web.outlook import Outlook, Page
 from tests.view.scene import NOW, Watched, facts_of, site_of, watched
+from tests.web.talk import work
 
 pytestmark = pytest.mark.looptime
 
@@ -119,17 +121,37 @@ async def test_polls_have_their_turn_while_the_names_of_a_large_site_are_listed(
     assert turns > 15
 
 
-async def test_polls_have_their_turn_while_a_large_fleet_is_looked_at() -> None:
+@pytest.mark.looptime(False)  # noqa: FBT003  a turn ends by the true clock
+async def test_polls_have_their_turn_while_a_large_fleet_is_looked_at_and_searched() -> None:
     outlook = Outlook(Fleet(20_000).facts)
+    assert await turns_while(outlook.page(Wanted(text="nowhere"), 50)) > 20_000 // PIECE + 5
+
+
+@pytest.mark.looptime(False)  # noqa: FBT003
+async def test_and_while_a_long_page_of_it_is_made() -> None:
+    facts = facts_of(site_of([Slow(watched(f"c{n}")) for n in range(50)]))
+    assert await turns_while(Outlook(lambda: facts).page(Wanted(), 50)) > 50
+
+
+class Slow:
+    """A connection that takes a turn to be looked at."""
+
+    def __init__(self, one: Watched) -> None:
+        self.connection = one.connection
+        self.state = one.state
+        self.extra_at = None
+
+    @property
+    def next_at(self) -> float | None:
+        work(0.001)
+        return None
+
+
+async def turns_while(paging: Coroutine[Any, Any, Page]) -> int:
+    """How many turns others have until it is done."""
+    its = asyncio.ensure_future(paging)  # noqa: TID251  held here
     turns = 0
-
-    async def polls() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    polling = asyncio.ensure_future(polls())  # noqa: TID251  held here
-    await outlook.page(Wanted(text="nowhere"), 50)
-    polling.cancel()
-    assert turns > 100
+    while not its.done():
+        turns += 1
+        await asyncio.sleep(0)
+    return turns

@@ -2,12 +2,13 @@
 
 import asyncio
 import gzip
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from monitor.metrics.pieces import Piece, plain
-from monitor.web.pages import Page, PageResponse, Pages
+from monitor.web.pages import Page, PageResponse, Pages, Turns
 from tests.web.conftest import Serve
 from tests.web.talk import TEXT, Daemon, ask, off_loop, until, work
 
@@ -131,3 +132,26 @@ async def test_others_have_their_turn_while_somebody_reads_as_fast_as_we_write()
         await asyncio.sleep(0)
         turns += 1
     assert turns > 100
+
+
+@pytest.mark.parametrize("bits", [1, 5])
+async def test_of_many_who_have_long_work_done_a_round_of_the_loop_holds_a_bit_of_one(bits: int) -> None:
+    turns, rounds, worked = Turns(), 0, Counter[int]()
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def its() -> Iterator[int]:
+        for bit in range(bits):
+            worked[rounds] += 1
+            work(0.001)
+            yield bit
+
+    counting = asyncio.ensure_future(count())  # noqa: TID251  held here
+    made = await asyncio.gather(*(turns.all(its()) for _ in range(20)))
+    counting.cancel()
+    assert made == [list(range(bits))] * 20
+    assert set(worked.values()) == {1}
