@@ -1,6 +1,7 @@
 """`poll`: one poll now, through the daemon's own code path, with everything shown that is no secret."""
 
 import json
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final
@@ -24,13 +25,14 @@ from monitor.errors import WithheldError
 from monitor.logs import Redactor
 from monitor.metrics.exposition import Dialect, slices
 from monitor.metrics.snapshot import Snapshot
-from monitor.wix.client import Api, Exchange
+from monitor.wix.client import TOKEN_PATH, Api, Exchange
 from monitor.wix.pace import Slots
 from monitor.wix.site import connect_site
 
 _SECRET_HEADERS: Final = frozenset({"authorization"})
 _SECRET_WORDS: Final = ("email", "token", "secret", "password")
 _TEXT_SHOWN: Final = 500
+_ADDRESS: Final = re.compile(r"[^\s@\"<>(){}\[\],;:=\\]+@[^\s@\"'<>(){}\[\],;:=\\]+")
 
 
 class Verdict(IntEnum):
@@ -46,11 +48,15 @@ async def poll_once(
 ) -> Verdict:
     """Poll one connection and say what was sent, what came back and what it means; writes no state."""
     redactor = Redactor()
+
+    def shown(text: str) -> str:
+        return _ADDRESS.sub("[REDACTED]", redactor.clean(text))
+
     say(
         "This spends a request or a few (a token, a retry) of the reserve between the site's budget "
         f"({site.requests_per_minute} a minute) and Wix's 200; the daemon, if it runs, does not count them."
     )
-    api = Api(settings.api, clock, lambda _: None, lambda seen: say(redactor.clean(_show(seen))))
+    api = Api(settings.api, clock, lambda _: None, lambda seen: say(shown(_show(seen))))
     await api.open()
     client = connect_site(site, api, Slots(1), clock, hide=redactor.hide, on_renewed=lambda: None)
     try:
@@ -65,7 +71,7 @@ async def poll_once(
         return Verdict.COULD_NOT_ASK
     now = clock.now()
     state = advance(connection, ConnectionState(watched_since=now), observation, now).state
-    say(redactor.clean(f"observation  {_describe(observation)}"))
+    say(shown(f"observation  {_describe(observation)}"))
     verdict, words = _judge(connection, observation, state)
     say(f"verdict      {words}")
     snapshot = Snapshot(
@@ -106,16 +112,18 @@ def _show(seen: Exchange) -> str:
         lines.append(f"< {seen.answer.http_status} in {millis} ms")
         if seen.answer.request_id:
             lines.append(f"< x-wix-request-id: {seen.answer.request_id}")
-        lines.append(_show_body(seen.answer.body))
+        lines.append(_show_body(seen.answer.body, of_token=seen.url.endswith(TOKEN_PATH)))
     else:
         lines.append(f"< no answer after {millis} ms: {seen.answer.reason}: {seen.answer.detail}")
     return "\n".join(lines) + "\n"
 
 
-def _show_body(body: bytes) -> str:
+def _show_body(body: bytes, *, of_token: bool) -> str:
     try:
         return json.dumps(_blot(json.loads(body)), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
+        if of_token:  # which we have not learnt, and so could not blot out
+            return f"{len(body)} bytes that are no JSON"
         text = body[:_TEXT_SHOWN].decode(errors="replace")
         return f"{len(body)} bytes that are no JSON, beginning: {text!r}"
 

@@ -11,6 +11,8 @@ from monitor.oneshot import Verdict, poll_once
 from monitor.simulator import CANARY_EMAIL, Connection, Scenario, Simulator
 from tests.fleet import API_KEY, CLIENT_SECRET, key_site, oauth_site, write_config
 
+OWNER = "anna.o'neill@salon.example"
+
 
 async def polled(folder: Path, simulator: Simulator, scenario: Scenario) -> tuple[Verdict, str]:
     settings = load(write_config(folder, simulator.base_url, scenario), environ={}).settings
@@ -79,3 +81,23 @@ async def test_a_body_keeps_its_other_facts(tmp_path: Path) -> None:
     body = json.loads(said[said.index("{\n") : said.rindex("\n}\n") + 2])
     assert body["connection"]["calendarType"] == "I_CAL"
     assert body["connection"]["externalAccountEmail"] == "[REDACTED]"
+
+
+async def test_half_a_token_is_not_shown(tmp_path: Path) -> None:
+    scenario = Scenario(sites=(oauth_site("downtown", [Connection(id="anna")]),))
+    async with Simulator(scenario) as simulator:
+        simulator.set_fault("truncated_json", endpoint="token")
+        verdict, said = await polled(tmp_path, simulator, scenario)
+    assert verdict is Verdict.COULD_NOT_ASK
+    assert "bytes that are no JSON" in said
+    assert "OauthNG" not in said
+
+
+@pytest.mark.parametrize("fault", [{"status": 400, "code": OWNER}, {"unknown_status": OWNER}])
+async def test_nobody_s_address_is_shown_wherever_it_stands(tmp_path: Path, fault: dict[str, object]) -> None:
+    scenario = Scenario(sites=(key_site("downtown", [Connection(id="anna")]),))
+    async with Simulator(scenario) as simulator:
+        simulator.set_fault(fault)
+        _, said = await polled(tmp_path, simulator, scenario)
+    assert "[REDACTED]" in said.partition("\n< ")[2]
+    assert not any(part in said for part in ("anna.", "neill", "salon"))

@@ -209,8 +209,14 @@ def _word(value: object, words: Mapping[str, E], field: str, odd: list[tuple[str
         return words["UNDEFINED"]
     if isinstance(value, str) and value not in _OURS and value in words:
         return words[value]
-    odd.append((field, _KINDS.get(type(value)) or str(value)[:VALUE_LIMIT]))
+    odd.append((field, _repeated(value)))
     return words["UNRECOGNIZED"]
+
+
+def _repeated(value: object) -> str:
+    """It is logged: somebody's address is not."""
+    told = _KINDS.get(type(value)) or str(value)
+    return "an address" if "@" in told else told[:VALUE_LIMIT]
 
 
 def _calendar_type(value: object, odd: list[tuple[str, str]]) -> CalendarType:

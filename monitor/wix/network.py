@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ _ALWAYS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": f"wix-calendar-monitor/{__version__}",
 }
+_REQUEST_ID: Final = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)  # it is shown, what we sent is not
 _INTERIM: Final = frozenset({100, *range(102, 200)})  # 101 is an end
 _CUT_OFF: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.EofStream)
 _NO_WAY_THROUGH: Final = (
@@ -121,7 +123,7 @@ class Ways:
         while message.code in _INTERIM:
             message, payload = await protocol.read()
         heard.status = message.code
-        heard.request_id = _printable(message.headers.get("x-wix-request-id", ""))
+        heard.request_id = _request_id(message.headers.get("x-wix-request-id", ""))
         retry_after = message.headers.get("Retry-After", "")[:100]
         body = payload.read_nowait() if payload.is_eof() else await _body(message, payload)
         if body is None or len(body) > BODY_LIMIT:
@@ -216,5 +218,5 @@ def _words(cause: BaseException) -> str:
     return os.strerror(cause.errno)  # asyncio's own words for it tell the address instead
 
 
-def _printable(text: str) -> str:
-    return text[:100] if text.isascii() and text.isprintable() else ""
+def _request_id(text: str) -> str:
+    return text if _REQUEST_ID.fullmatch(text) else ""

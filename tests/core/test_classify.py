@@ -268,6 +268,7 @@ ODD: list[tuple[object, str]] = [
     ([], "an array"),
     (["SYNCED"], "an array"),
     ({"mail": "anna@salon.example"}, "an object"),
+    ("anna@salon.example", "an address"),
 ]
 
 

@@ -51,6 +51,18 @@ def named(heard: Heard) -> dict[str, str]:
     return {name.lower(): value for name, value in heard.headers}
 
 
+@pytest.mark.parametrize("echoed", [f"{API_KEY} was refused", "anna@salon.example", "x" * 101])
+async def test_what_is_no_request_id_is_not_taken_for_one(
+    open_party: OpenParty, tmp_path: Path, echoed: str
+) -> None:
+    answer = message(403, envelope("NO"), x_wix_request_id=echoed)
+    async with RawServer(says(answer)) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await party.client.get_connection("anna", on_started=nothing)
+    assert isinstance(observation, PollFailed)
+    assert observation.request_id == ""
+
+
 async def test_the_request_with_an_api_key_is_the_documented_one(
     open_party: OpenParty, tmp_path: Path
 ) -> None:
