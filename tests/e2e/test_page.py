@@ -1,5 +1,6 @@
 """The page in a real browser, before a real daemon over the bundled stand-in for Wix."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import bcrypt
 import pytest
 from aiohttp import ClientSession
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from monitor.simulator import Connection, Scenario, Simulator
 from tests.browser import NARROW, chromium, visit
@@ -163,6 +164,28 @@ async def test_an_open_page_follows_a_change_behind_a_password(tmp_path: Path) -
         await page.get_by_role("button", name="Go on").click()
         await expect(page.get_by_role("status")).not_to_contain_text("Paused")
         await expect(row(page, "anna")).to_contain_text("SYNCED", timeout=20_000)
+
+
+async def test_a_page_that_waits_for_an_answer_does_not_ask_again(stage: Stage) -> None:
+    answered = asyncio.Event()
+    asked = 0
+
+    async def wait(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        await route.continue_()
+
+    async with chromium() as browser, visit(browser) as tab:
+        page = tab.page
+        await page.goto(stage.url)
+        await page.route(f"{stage.url}/", wait)
+        for status in ("ERROR", "DISCONNECTED", "CONNECTED", "NOT_FOUND"):  # each is told two seconds later
+            await stage.change("anna", status=status)
+            await expect(page.get_by_role("status")).to_contain_text(f"downtown/anna is {status}")
+        assert asked == 1
+        answered.set()
+        await expect(row(page, "anna")).to_contain_text("NOT_FOUND")
 
 
 async def test_a_calendars_page_draws_its_past_and_follows_it(stage: Stage) -> None:

@@ -12,6 +12,8 @@ const SPREAD = 1_000; // many open pages do not ask in one instant
 let seen = Number(main.dataset.seen);
 let last = Date.now();
 let planned = 0;
+let looking = false;
+let told = 0; // when the newest change was that has been told since the last look began
 let source = null;
 
 function differs(now, then) {
@@ -56,9 +58,21 @@ function replacePart(now, then) {
   if (focused) Array.from(now.querySelectorAll("a")).find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
+// One at a time: a monitor that is slow to answer is not asked the more, and no older answer comes after a newer one.
 async function look() {
   planned = 0;
+  told = 0;
   last = Date.now();
+  looking = true;
+  try {
+    await show();
+  } finally {
+    looking = false;
+  }
+  if (told > seen) plan(true);
+}
+
+async function show() {
   let answer;
   try {
     answer = await fetch(location.href, { cache: "no-store" });
@@ -83,7 +97,7 @@ async function look() {
 }
 
 function plan(soon) {
-  if (planned || live.dataset.paused) return;
+  if (planned || looking || live.dataset.paused) return;
   const wait = Math.max(last + APART - Date.now(), 0) + (soon ? Math.random() * SPREAD : 0);
   planned = setTimeout(look, wait);
 }
@@ -98,15 +112,18 @@ function found() {
   if (source.readyState === EventSource.CLOSED) connect();
 }
 
+function changed(at) {
+  told = Math.max(told, at);
+  if (told > seen) plan(true);
+}
+
 function connect() {
   source = new EventSource("/events");
-  source.addEventListener("hello", (event) => {
-    if (Number(event.data) > seen) plan(true);
-  });
+  source.addEventListener("hello", (event) => changed(Number(event.data)));
   source.addEventListener("changed", (event) => {
-    const told = JSON.parse(event.data);
-    news.textContent = told.told;
-    if (told.at > seen) plan(true);
+    const change = JSON.parse(event.data);
+    news.textContent = change.told;
+    changed(change.at);
   });
 }
 
