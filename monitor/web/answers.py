@@ -34,7 +34,7 @@ def kept(request: web.Request, body: bytes, content_type: str) -> web.Response:
         "Vary": "Accept-Encoding",
     }
     held = request.if_none_match or ()
-    if any(each.value in (tag, "*") for each in held):
+    if request.headers.get(hdrs.IF_NONE_MATCH) == "*" or any(each.value == tag for each in held):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     return squeezed(request, web.Response(body=body, content_type=content_type, headers=headers))
 
