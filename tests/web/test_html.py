@@ -218,6 +218,17 @@ def test_sites_that_are_down_come_first(url: str) -> None:
     assert read(url, "/sites").hrefs("/sites/")[:3] == ["/sites/midtown", "/sites/downtown", "/sites/uptown"]
 
 
+def test_a_page_of_sites_says_which_of_them_it_shows() -> None:
+    with served(crowd(120, of_a_site=1)) as where:
+        captions = [read(where, f"/sites?from={begin}").text for begin in (0, 50, 100, 150)]
+    for told, text in zip(
+        ("1\u201350 of 120", "51\u2013100 of 120", "101\u2013120 of 120", "No site follows"),
+        captions,
+        strict=True,
+    ):
+        assert told in text
+
+
 @pytest.mark.parametrize("alert", MOVES)
 def test_every_move_leads_to_a_runbook_that_is_served(url: str, alert: str) -> None:
     page = read(url, f"/runbooks/{alert}")
