@@ -168,7 +168,7 @@ class OAuth:
         self._on_renewed = on_renewed
         self._on_failed = on_failed
         self._sent = ""  # the secret of the last request
-        self._taken_since = False  # whether a new one was taken after it
+        self._untried = False  # whether another was taken since
         self._token: _Token | None = None
         self._replaced_at: datetime | None = None
         self._renewal: asyncio.Task[_Token | PollFailed] | None = None
@@ -217,7 +217,7 @@ class OAuth:
         if not self._secret.has_changed():
             return False
         self._token = None
-        self._taken_since = True
+        self._untried = self._secret.newest() != self._sent
         return True
 
     async def close(self) -> None:
@@ -232,7 +232,7 @@ class OAuth:
             return
         got = renewal.result()
         if not isinstance(got, PollFailed):
-            due = self._clock.now() if self._taken_since else got.renew_at
+            due = self._clock.now() if self._untried else got.renew_at
             self._token = got._replace(renew_at=due)
             self._on_renewed()
         elif got.refused:
@@ -259,7 +259,7 @@ class OAuth:
 
     def _form(self) -> Mapping[str, str]:
         self._sent = self._secret.newest()
-        self._taken_since = False
+        self._untried = False
         self._hide(self._sent)
         form = {
             "grant_type": "client_credentials",
