@@ -160,14 +160,13 @@ class WixClient:
         if trial and outage is not None and outage.reason in REFUSALS:
             self._credential.forget()
         used, observation = await self._ask(connection_id, on_started, trial=trial)
-        refused = isinstance(observation, PollFailed) and observation.http_status == HTTPStatus.UNAUTHORIZED
-        if used is None or not refused:
+        if used is None or not self._is_refused(used, observation):
             return observation
         self._credential.renew(used)
         try:
             self.pace.check(trial=trial)
             _, again = await self._ask(connection_id, _nothing, trial=trial)
-        except WithheldError:  # asked to wait in between: the 401 stands
+        except WithheldError:  # asked to wait in between: the refusal stands
             return observation
         return again
 
@@ -200,6 +199,12 @@ class WixClient:
                 continue
             return headers, self._observed(answer, connection_id)
         raise AssertionError("the last one is always fit")
+
+    def _is_refused(self, used: Headers, observation: Observation) -> bool:
+        """Whether others may be let in: a 403 is the last word on these where they still hold."""
+        if not isinstance(observation, PollFailed) or observation.reason not in REFUSALS:
+            return False
+        return observation.http_status == HTTPStatus.UNAUTHORIZED or not self._credential.holds(used)
 
     def _observed(self, answer: Answer | NoAnswer, connection_id: str) -> Observation:
         observation = classify(answer, connection_id, self._clock.wall(self._clock.now()))

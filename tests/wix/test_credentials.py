@@ -643,6 +643,36 @@ async def test_a_rotated_api_key_is_used_after_a_401(open_party: OpenParty, tmp_
         assert party.hidden == [API_KEY, "canary-new-key"]
 
 
+@pytest.mark.parametrize("kind", ["api-key", "client-secret"])
+async def test_a_403_to_what_was_replaced_meanwhile_is_no_word_on_the_new_one(
+    open_party: OpenParty, tmp_path: Path, kind: str
+) -> None:
+    party: Party
+    server: RawServer
+
+    async def forbid(talk: Talk) -> None:
+        server.play = good
+        (tmp_path / kind).write_text("canary-new")
+        assert party.client.take_new_secret()
+        await says(message(403, envelope()))(talk)
+
+    async with RawServer(good) as server:
+        party = await open_party(api_settings(server.url), MAKE[kind](tmp_path))
+        await poll(party.client)
+        server.play = forbid
+        assert isinstance(await poll(party.client), Observed)
+        assert len(server.polls()) == 3
+
+
+async def test_a_403_to_what_still_holds_is_not_asked_again(open_party: OpenParty, tmp_path: Path) -> None:
+    async with RawServer(says(message(403, envelope()))) as server:
+        party = await open_party(api_settings(server.url), key_credential(tmp_path))
+        observation = await poll(party.client)
+        assert isinstance(observation, PollFailed)
+        assert observation.reason is FailureReason.FORBIDDEN
+        assert len(server.polls()) == 1
+
+
 async def test_a_rotated_api_key_is_used_by_the_trial_after_403s(
     open_party: OpenParty, tmp_path: Path
 ) -> None:

@@ -92,8 +92,14 @@ def check_slots(site: SiteFacts, request: Request) -> None:
 def check_one_at_a_time(site: SiteFacts, seen: Seen, poll: Poll, request: Request) -> None:
     if poll.task is not request.task or poll.last.ended is None:
         site.broken("2 one poll at a time", f"two polls of {seen.id}")
-    elif poll.last.meaning is None or not poll.last.meaning.again:
+    elif poll.last.meaning is None or not may_ask_again(poll.last, request.credential):
         site.broken("2 one poll at a time", f"{seen.id} asks again after an answer that stands")
+
+
+def may_ask_again(last: Request, credential: str) -> bool:
+    """After some answers; after a refusal with what has replaced the refused credential."""
+    assert last.meaning is not None
+    return last.meaning.again or (last.meaning.failure in REFUSALS and credential != last.credential)
 
 
 def check_end(site: SiteFacts, request: Request) -> None:
@@ -241,7 +247,7 @@ def check_trial(site: SiteFacts, outage: Outage, request: Request, seen: Seen) -
 
 def _credential_is_old(site: SiteFacts, outage: Outage, request: Request) -> bool:
     if site.script.token_life is None:
-        return request.credential != site.secret
+        return request.credential != site.secret and not site.secret_is_new
     return site.token is None or site.token.got < outage.failed
 
 
@@ -311,10 +317,18 @@ def check_attention(site: SiteFacts) -> None:
 def check_booking(site: SiteFacts, seen: Seen, last: Request) -> None:
     assert last.meaning is not None
     assert last.ended is not None
-    patience = 2 * longest_wait(site) + site.traffic.timeout if last.meaning.again else TOUCH
+    again = may_ask_again(last, newest_credential(site))
+    patience = 2 * longest_wait(site) + site.traffic.timeout if again else TOUCH
     if site.now > max(last.ended, site.disturbed_until) + patience:
         seen.poll = None
         site.broken("3 what is known", f"{seen.id} was answered, and it is not booked")
+
+
+def newest_credential(site: SiteFacts) -> str:
+    """What a poll would go with now; of tokens none while one is wanted."""
+    if site.script.token_life is None:
+        return site.secret
+    return "" if site.token is None else site.token.name
 
 
 def check_room(site: SiteFacts) -> None:
