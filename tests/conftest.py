@@ -1,12 +1,14 @@
 """For all tests: how hard hypothesis looks, no event loop but pytest-asyncio's, and certificates."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.certificates import make_certificates
+from tests.postgresql import PostgreSQL, postgresql_server
 
 # No deadline, no complaint about slow data: the machine is shared. No database: a run leaves nothing behind.
 settings.register_profile(
@@ -30,3 +32,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
     make_certificates(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL that runs all along; who stops it must start it again."""
+    with postgresql_server() as server:
+        yield server

@@ -1,155 +1,164 @@
-"""A real PostgreSQL for tests: a cluster of its own in a new folder, on a free port, gone at the end."""
+"""A real PostgreSQL of the tests' own: in a temporary folder, on the loopback and on a socket."""
 
-import asyncio
-import json
 import os
+import pwd
 import shutil
+import signal
 import socket
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 from tests.real_parts import lacking
 
-NAME: Final = "monitor"
-_SETTINGS: Final = {
-    "fsync": "off",  # the machine does not fall, only processes do
-    "track_commit_timestamp": "on",  # who judges must know when others could see a change
-    "max_connections": "200",
-}
-_USERS: Final = "127.0.0.1/32 10.0.0.0/8"
+PASSWORD: Final = "of-the-test-server"
+"""Of the superuser `postgres`, who has to say it over the loopback; over the socket nobody has to."""
+
+_SETTINGS: Final = """
+fsync = on
+shared_buffers = 32MB
+max_connections = 200
+wal_level = minimal
+max_wal_senders = 0
+checkpoint_timeout = 1h
+log_line_prefix = '%m [%p] %a '
+"""
+_STARTS: Final = 30.0
 
 
 class PostgreSQL:
-    """The server, stopped and started at will; who connects is not asked for a password."""
+    """A server; its databases outlive a `kill` and a `stop`."""
 
-    def __init__(self, programs: Path, folder: Path, addresses: Sequence[str]) -> None:
-        self._programs = programs
-        self._folder = folder
-        self._data = folder / "data"
-        self._addresses = addresses
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self.folder = folder
         self.port = _free_port()
+        self._programs = programs
+        self._user = user
+        self._server: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+
+    def create(self) -> None:
+        """Make its files."""
+        word = self.folder / "password"
+        word.write_text(PASSWORD)
+        self._run("initdb", "--no-sync", "--username=postgres", "--auth-local=trust", *(
+            "--auth-host=scram-sha-256", "--encoding=UTF8", "--no-locale", f"--pwfile={word}", self._data
+        ))  # fmt: skip
+        socket_at = f"unix_socket_directories = '{self.folder}'\n"
+        reached = f"listen_addresses = '127.0.0.1'\nport = {self.port}\n{socket_at}"
+        with (self.folder / "data/postgresql.conf").open("a") as file:
+            file.write(_SETTINGS + reached)
+
+    def start(self) -> None:
+        """Run it until it answers."""
+        log = (self.folder / "log").open("ab")
+        with log:
+            command = [str(self._programs / "postgres"), "-D", self._data]
+            self._server = server = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
+        end = time.monotonic() + _STARTS
+        while not self._answers():
+            if server.poll() is not None or time.monotonic() > end:
+                raise AssertionError((self.folder / "log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        """End it in good order: those who are connected are cut off."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it as a power cut does: nothing that was not synced is kept."""
+        self._end(signal.SIGQUIT)
+
+    def restart(self) -> None:
+        """Stop and start it."""
+        self.stop()
+        self.start()
 
     @property
-    def url(self) -> str:
-        """Where clients of this machine find its database."""
-        return self.url_at(self._addresses[0])
+    def log(self) -> str:
+        """All that it has logged."""
+        return (self.folder / "log").read_text()
 
-    def url_at(self, address: str) -> str:
-        """The same, over another of its addresses."""
-        return f"postgresql://{NAME}@{address}:{self.port}/{NAME}"
+    def url(self, database: str, user: str = "postgres", password: str | None = PASSWORD) -> str:
+        """Of a database, over the loopback."""
+        word = "" if password is None else f":{password}"
+        return f"postgresql://{user}{word}@127.0.0.1:{self.port}/{database}"
 
-    async def make(self) -> None:
-        """Make the cluster, start it, and make the database."""
-        await self._run("initdb", "--auth=trust", "--no-sync", f"--username={NAME}", "-D", self._data)
-        with (self._data / "pg_hba.conf").open("a") as rules:
-            rules.writelines(f"host all all {users} trust\n" for users in _USERS.split())
-        await self.start()
-        await self._run("createdb", "-h", self._folder, "-p", str(self.port), "-U", NAME, NAME)
+    def new_database(self) -> str:
+        """The name of a database that is empty."""
+        name = f"test_{next(self._numbers)}"
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        return name
 
-    async def start(self) -> None:
-        """Start it; it takes connections from here on."""
-        settings = {**_SETTINGS, "listen_addresses": ",".join(self._addresses), "port": str(self.port)}
-        settings["unix_socket_directories"] = str(self._folder)
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        await self._control("start", "-l", self._folder / "log", "-o", options)
+    def sql(self, database: str, text: str) -> str:
+        """Run statements as the superuser; the rows, columns apart by `|`."""
+        return self._run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *(
+            "-U", "postgres", "-h", str(self.folder), "-p", str(self.port), "-d", database, "-c", text
+        )).strip()  # fmt: skip
 
-    async def stop(self, mode: str = "fast") -> None:
-        """Stop it: `fast` cuts its clients off, `immediate` is as good as a crash."""
-        await self._control("stop", "-m", mode)
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
 
-    async def is_running(self) -> bool:
-        """Whether its first process is there."""
-        return await self._code("pg_ctl", "status", "-D", self._data) == 0
+    def _answers(self) -> bool:
+        try:
+            self.sql("postgres", "SELECT 1")
+        except AssertionError:
+            return False
+        return True
 
-    async def query(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a SELECT, or none of a command without rows."""
-        rows = f"SELECT coalesce(json_agg(answer), '[]') FROM ({sql}) AS answer"  # noqa: S608  a test's own
-        found: list[dict[str, Any]] = json.loads(await self._psql(rows))
-        return found
+    def _end(self, how: signal.Signals) -> None:
+        if self._server is not None:
+            self._server.send_signal(how)
+            self._server.wait(30)
+            self._server = None
 
-    async def execute(self, sql: str) -> None:
-        """Run commands, one transaction each."""
-        await self._psql(sql)
-
-    async def _psql(self, sql: str) -> str:
-        asked = ("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self._folder, "-p", str(self.port))
-        return await self._run("psql", *asked, "-U", NAME, "-d", NAME, "-c", sql)
-
-    async def _control(self, verb: str, *more: str | Path) -> None:
-        await self._run("pg_ctl", verb, "-w", "-s", "-D", self._data, *more)
-
-    async def _code(self, program: str, *arguments: str | Path) -> int:
-        process = await self._begin(program, *arguments)
-        await process.communicate()
-        return process.returncode or 0
-
-    async def _run(self, program: str, *arguments: str | Path) -> str:
-        process = await self._begin(program, *arguments)
-        said, complained = await process.communicate()
-        if process.returncode:
-            raise AssertionError(f"{program} {arguments}: {complained.decode()} {self._log()}")
-        return said.decode()
-
-    async def _begin(self, program: str, *arguments: str | Path) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *_as_nobody_special(),
-            self._programs / program,
-            *arguments,
-            cwd=self._folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    def _run(self, program: str, *arguments: str) -> str:
+        command = [str(self._programs / program), *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=self.folder, **self._as_user()
         )
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
 
-    def _log(self) -> str:
-        log = self._folder / "log"
-        return log.read_text()[-2000:] if log.exists() else ""
-
-
-@asynccontextmanager
-async def postgresql(addresses: Sequence[str] = ("127.0.0.1",)) -> AsyncIterator[PostgreSQL]:
-    """A server that listens at these addresses; without PostgreSQL the test is skipped."""
-    # Not below pytest's folder, which is root's alone.
-    folder = Path(tempfile.mkdtemp(prefix="wix-calendar-monitor-postgresql-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, *_USER)
-    server = PostgreSQL(_programs(), folder, addresses)
-    try:
-        await server.make()
-        yield server
-    finally:
-        if await server.is_running():
-            await server.stop("immediate")
-        shutil.rmtree(folder)
+    def _as_user(self) -> dict[str, Any]:
+        if self._user is None:
+            return {}
+        facts = pwd.getpwnam(self._user)
+        return {"user": facts.pw_uid, "group": facts.pw_gid, "extra_groups": []}
 
 
-_USER: Final = ("postgres", "postgres")
-
-
-def _as_nobody_special() -> tuple[str, ...]:
-    """PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return ()
-    user, group = _USER
-    return ("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--")
+@contextmanager
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """A server that runs; without PostgreSQL installed the test is skipped, with CI=true it fails."""
+    programs = _programs()
+    user = "nobody" if os.geteuid() == 0 else None  # it refuses root
+    with tempfile.TemporaryDirectory(prefix="pg-") as name:  # pytest's folders are root's alone
+        folder = Path(name)
+        if user is not None:
+            shutil.chown(folder, user)
+        server = PostgreSQL(programs, folder, user)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
-    if not found:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    on_path = shutil.which("postgres")
+    if not found and on_path is None:
         lacking("PostgreSQL is not installed")
-    return found[-1].parent
-
-
-def _version(program: Path) -> float:
-    return float(program.parents[1].name)
+    return found[-1].parent if found else Path(str(on_path)).resolve().parent
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
     return port

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -15,10 +15,17 @@ Announcement = ConnectionFirstSeen | Transition
 
 Row = dict[str, Any]
 
+
+class Fields(Protocol):
+    """A row as an engine gives it."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_WORDS: Final = {
+WORDS: Final = {
     "status": Status,
     "reason": ErrorReason,
     "calendar_type": CalendarType,
@@ -40,7 +47,7 @@ _MOMENTS: Final = frozenset(
     }
 )
 _SPANS: Final = frozenset({"unhealthy_for", "duration"})
-_FLAGS: Final = frozenset(
+FLAGS: Final = frozenset(
     {"import_enabled", "export_enabled", "last_poll_succeeded", "healthy", "observed_late"}
 )
 
@@ -94,7 +101,7 @@ def state_rows(
         )
 
 
-def state_of(row: Row, clock: Clock) -> ConnectionState:
+def state_of(row: Fields, clock: Clock) -> ConnectionState:
     """The state of a row; what lies in our future, after the clock was set back, has happened by now."""
     fields = {name: row[name] for name in ConnectionState.__struct_fields__}
     return ConnectionState(**_inward(fields, clock))
@@ -109,7 +116,7 @@ def announcement_row(told: Announcement, clock: Clock) -> Row:
     return absent | {"observed_late": 0} | _outward(facts, clock)
 
 
-def announcement_of(row: Row, clock: Clock) -> Announcement:
+def announcement_of(row: Fields, clock: Clock) -> Announcement:
     """The announcement of a row."""
     facts = _inward({name: row[name] for name in Transition.__struct_fields__}, clock)
     if facts["from_status"] is not None:
@@ -139,6 +146,6 @@ def _rich(name: str, value: Any, clock: Clock) -> object:
         return min(clock.steady(moment(value)), clock.now())
     if name in _SPANS:
         return value * _MICROSECOND
-    if name in _FLAGS:
+    if name in FLAGS:
         return bool(value)
-    return _WORDS[name](value) if name in _WORDS else value
+    return WORDS[name](value) if name in WORDS else value

@@ -1,4 +1,4 @@
-"""A store on a real file, opened by the machine's first process."""
+"""A store on a real file or in a real PostgreSQL, opened by the machine's first process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.store.sqlite.file import File, open_file
+from tests.store.engines import Engine, Shared, SQLite
 from tests.store.samples import Machine
 
 
@@ -31,3 +32,9 @@ def store(path: Path, clock: Clock) -> Iterator[File]:
     assert opened.set_aside is None
     yield opened.file
     opened.file.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, path: Path) -> Engine:
+    """Each of the two; of PostgreSQL a database of the test's own."""
+    return SQLite(path) if request.param == "sqlite" else Shared(request.getfixturevalue("postgresql"))

@@ -24,12 +24,12 @@ from monitor.core.effects import Transition
 from monitor.core.model import ConnectionState
 from monitor.errors import CannotStartError
 from monitor.store.face import Booking, Key
+from monitor.store.retention import PURGE_ROWS, Retention
 from monitor.store.rows import (
     STATE_COLUMNS,
     Announcement,
     announcement_of,
     announcement_row,
-    micros,
     state_of,
     state_rows,
 )
@@ -38,8 +38,6 @@ from monitor.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 _MAGIC: Final = b"SQLite format 3\x00"
 _SMALLEST_PAGE: Final = 512
-_MICROSECOND: Final = timedelta(microseconds=1)
-_PURGE_ROWS: Final = 2000  # rows a transaction, so that no commit waits long behind a purge
 _BUSY_SECONDS: Final = 5.0  # a backup or a reader's checkpoint may hold the file for a moment
 
 
@@ -83,10 +81,10 @@ class File:
         self._db = db
         self._lock = lock
         self._clock = clock
-        self._opened_at = clock.now()
         self._path = Path(db.execute("PRAGMA database_list").fetchone()["file"])
         self._inode = self._path.stat().st_ino
-        self._newest: int | None = db.execute("SELECT max(kept_at) FROM connection").fetchone()[0]
+        newest: int | None = db.execute("SELECT max(kept_at) FROM connection").fetchone()[0]
+        self._retention = Retention(clock, newest)
 
     def states(self) -> dict[Key, ConnectionState]:
         """What is known of each connection, watched or not."""
@@ -110,26 +108,18 @@ class File:
 
     def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
         """Forget connections no longer watched and statuses that ended before; rows gone, a few at most."""
-        oldest = self._today() - retention // _MICROSECOND
+        oldest = self._retention.oldest(retention)
         with self._transaction():
             rows = self._db.execute("SELECT site, id FROM connection WHERE kept_at < ?", (oldest,))
-            left = [key for key in map(tuple, rows) if key not in watched][:_PURGE_ROWS]
+            left = [key for key in map(tuple, rows) if key not in watched][:PURGE_ROWS]
             self._db.executemany("DELETE FROM connection WHERE site = ? AND id = ?", left)
-            gone = self._db.execute(_PURGE, {"oldest": oldest, "most": _PURGE_ROWS}).rowcount
+            gone = self._db.execute(_PURGE, {"oldest": oldest, "most": PURGE_ROWS}).rowcount
         return gone + len(left)
 
     def close(self) -> None:
         """Close the file and let go of it."""
         self._db.close()
         self._lock.release()
-
-    def _today(self) -> int:
-        """Now, for the retention: a clock that leapt ahead since the last run must not empty the history."""
-        now = self._clock.now()
-        today = micros(self._clock.wall(now))
-        if self._newest is None:
-            return today
-        return min(today, self._newest + (now - self._opened_at) // _MICROSECOND)
 
     def _see_that_it_is_there(self) -> None:
         """A file that was removed takes writes as ever, and loses them all at the end."""

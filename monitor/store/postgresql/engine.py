@@ -1,0 +1,126 @@
+"""Connections to PostgreSQL: all are set up alike, and what fails is told without a password."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from monitor.errors import StoreError
+from monitor.store.postgresql.schema import SCHEMA
+
+if TYPE_CHECKING:  # generic for the checker only
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 10.0
+"""Of a statement at most; the engine gives it up by itself, should we be gone or not hear of it."""
+
+_LEAST, _MOST = 1, 4  # connections: a commit, a purge, a claim and a question at a time
+_SETTINGS: Final = {
+    "search_path": SCHEMA,
+    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_SECONDS:.0f}s",
+    "default_transaction_isolation": "read committed",  # a fence is looked at as it is, not as it was
+    "jit": "off",
+}
+_SYNCED: Final = """
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
+class Engine:
+    """A PostgreSQL and how to come in; `shown` is its place without user and password.
+
+    `password` is asked at each new connection, so that one that was replaced is used.
+    """
+
+    def __init__(self, url: str, node: str, password: Callable[[], str] | None = None) -> None:
+        self.shown = shown(url)
+        self._url = url
+        self._node = node
+        self._password = password
+
+    async def connect(self) -> "Connection":
+        """A connection of one's own. Raises StoreError."""
+        with telling_failures():
+            connection: Connection = await asyncpg.connect(self._url, **self._options())
+            try:
+                await _set_up(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def pool(self) -> "Pool":
+        """Some connections, made anew by themselves when they break. Raises StoreError."""
+        with telling_failures():
+            return await asyncpg.create_pool(
+                self._url,
+                min_size=_LEAST,
+                max_size=_MOST,
+                init=_set_up,
+                reset=_keep_as_it_is,
+                **self._options(),
+            )
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS + 2,
+            "server_settings": {"application_name": f"wix-calendar-monitor {self._node}"[:63]},
+        }
+        if self._password is not None:
+            options["password"] = partial(_read, self._password)
+        if "target_session_attrs" not in parse_qs(urlsplit(self._url).query):
+            options["target_session_attrs"] = "read-write"  # of several hosts the one that is not a standby
+        return options
+
+
+def shown(url: str) -> str:
+    """The place of a store without user, password and options, such as `postgresql://db.example.org/monitor`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@contextmanager
+def telling_failures() -> Iterator[None]:
+    """Whatever the engine, the driver or the network raises becomes a StoreError of one line."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise StoreError("PostgreSQL did not answer in time") from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise StoreError(_in_a_line(error)) from error
+
+
+def _in_a_line(error: Exception) -> str:
+    """What it says first; PostgreSQL's DETAIL may hold values of a row."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.args[0]) if error.args else type(error).__name__
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return first
+
+
+def _read(password: Callable[[], str]) -> str:
+    try:
+        return password()
+    except ValueError as error:
+        raise OSError(str(error)) from None
+
+
+async def _set_up(connection: "Connection") -> None:
+    """Not in the startup packet: PgBouncer refuses what it does not know there."""
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+    await connection.execute(f"SELECT {calls}")
+    await connection.execute(_SYNCED)
+
+
+async def _keep_as_it_is(connection: "Connection") -> None:
+    """Nothing is changed in a session between two of its uses, so there is nothing to set back."""
+    del connection
