@@ -59,7 +59,7 @@ put_environment() {
     sed -i '/^command = /d' "$home/pyvenv.cfg"
 
     offline wheel --no-deps --no-build-isolation --wheel-dir="$root/ours" .
-    offline --python="$home/bin/python3" install --no-compile --find-links="$root/ours" "${name}[uvloop]==$version"
+    offline --python="$home/bin/python3" install --no-compile --find-links="$root/ours" "${name}[uvloop,postgresql]==$version"
     rm -r "$root/ours"
 
     # pip's own scripts and records name the folder of this build. Without a record pip changes nothing here: dpkg does.

@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, Settings
+from monitor.config import Loaded, Settings, StoreSettings
 from monitor.core.shards import ALONE
 from monitor.errors import CannotStartError, ConfigError, Problem
 from monitor.feeds import Feeds
@@ -107,6 +107,8 @@ class Service:
         self._untold = opened.untold
         if opened.set_aside is not None:
             self._telemetry.store_failed()
+        if loaded.settings.store.is_shared:
+            self._telemetry.store_is_shared()
         reporter = Reporter(self._log, self._telemetry, self._clock)
         self._ledger = Ledger(
             opened.store,
@@ -289,8 +291,9 @@ class Service:
     async def _take_over(self, settings: Settings) -> None:
         if self._not_ready is not None:
             raise self._refusal("", "the daemon is stopping")
-        if settings.store.url != self._fleet.settings.store.url:
-            raise self._refusal("store.url", "cannot change while the daemon runs; restart it")
+        for key, before, after in _unchangeable(self._fleet.settings.store, settings.store):
+            if before != after:
+                raise self._refusal(f"store.{key}", "cannot change while the daemon runs; restart it")
         try:
             await self._api.adapt(settings.api)
         except (OSError, ssl.SSLError) as error:
@@ -319,6 +322,13 @@ class Service:
         self._failed.set()
 
 
+def _unchangeable(before: StoreSettings, after: StoreSettings) -> Iterator[tuple[str, object, object]]:
+    """What of a store needs a restart, by its key; a password file's content does not."""
+    yield "url", before.url, after.url
+    yield "password_file", before.password, after.password
+    yield "lease_ttl", before.lease_ttl, after.lease_ttl
+
+
 async def serve(
     loaded: Loaded, outside: Outside, web: WebOptions, announce: Announce = lambda _: None
 ) -> bool:
@@ -335,7 +345,7 @@ async def serve(
     sys.setswitchinterval(_TURN)
     gc.disable()  # until it is ready: what a start makes stays, and looking for cycles in it costs seconds
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
-    opened = await open_store(loaded.settings.store, outside.clock)
+    opened = await open_store(loaded.settings.store, outside.clock, hide=outside.redactor.hide)
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
     return await Service(loaded, outside, opened, hangup, web).run(stop, announce)

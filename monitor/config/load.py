@@ -19,14 +19,23 @@ from monitor.config.checks import (
     make_room,
     parts_of,
 )
+from monitor.config.database import is_database
 from monitor.config.document import Loc
 from monitor.config.gather import Gatherer
 from monitor.config.listed import Listed, Written
 from monitor.config.memory import Memory, Reading, read_monitor
-from monitor.config.model import MonitorFile, Polling, Site
+from monitor.config.model import MonitorFile, Polling, Site, Store
 from monitor.config.resolve import Resolver, Secrets
 from monitor.config.sentences import path_of
-from monitor.config.settings import ApiSettings, FeedSettings, Settings, SiteSettings, StoreSettings
+from monitor.config.settings import (
+    ApiSettings,
+    FeedSettings,
+    GivenSecret,
+    SecretSource,
+    Settings,
+    SiteSettings,
+    StoreSettings,
+)
 from monitor.config.share import divided, share
 from monitor.config.watching import Sources
 from monitor.core.model import Connection, Policy, Status
@@ -181,11 +190,6 @@ class _Loading:
     def _with_room(self, drafts: list[SiteDraft], api: ApiSettings) -> list[SiteDraft]:
         return drafts if self._shard is None else make_room(drafts, api.max_in_flight)
 
-    def _feeds_folder(self, store: StoreSettings) -> Path:
-        """Shards may keep their stores in one folder, and two may follow one feed."""
-        shard = self._shard or ALONE
-        return store.path.parent / (f"feeds-{shard.ordinal}" if shard.several else "feeds")
-
     def _mine(self, site: Site) -> tuple[int, ...]:
         """The parts of the site that are watched here."""
         parts = range(site.parts)
@@ -216,8 +220,32 @@ class _Loading:
 
     def _store(self) -> StoreSettings:
         store = self._model.store
-        url = self._resolver.store_url(("store", "url"), store.url)
-        return StoreSettings(url, store.history_retention)
+        url, given = self._resolver.store_url(("store", "url"), store.url)
+        self._check_store(store, url, given)
+        password: SecretSource | GivenSecret | None = GivenSecret(given) if given is not None else None
+        if store.password_file is not None:
+            password = self._resolver.password_file(("store",), store.password_file)
+        return StoreSettings(url, store.history_retention, password, store.lease_ttl, store.on_engine_loss)
+
+    def _check_store(self, store: Store, url: str, given: str | None) -> None:
+        for key in ("password_file", "lease_ttl", "on_engine_loss"):
+            if key in store.model_fields_set and not is_database(url):
+                self._complain(("store", key), "is for PostgreSQL; leave it out with SQLite")
+        if given is not None and store.password_file is not None:
+            self._complain(("store", "password_file"), "is beside a password in store.url; keep one")
+
+    def _feeds_folder(self, store: StoreSettings) -> Path:
+        """Where feeds are kept; said to be missing where it must be named and is not."""
+        folder = self._model.store.feeds_directory
+        if folder is not None:
+            return self._resolver.path(("store", "feeds_directory"), folder) or Path(folder)
+        if store.is_shared and any(site is not None and site.connection_feeds for site in self._model.sites):
+            self._complain(("store",), "needs feeds_directory, as there are connection_feeds and no file")
+        shard = self._shard or ALONE  # several may keep their stores in one folder, and two may follow one feed
+        return store.path.parent / (f"feeds-{shard.ordinal}" if shard.several else "feeds")
+
+    def _complain(self, loc: Loc, told: str) -> None:
+        self._problems.append(self._source.problem(loc, told))
 
     def _check_watches_something(self, loc: Loc, site: Site, inline: Listed) -> None:
         broken = f"{path_of(loc)}.connection"  # what is broken was taken out, and is told already

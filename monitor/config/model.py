@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -118,9 +118,32 @@ class Polling(StrictModel):
 class Store(StrictModel):
     """Where state and history are kept."""
 
+    refused: ClassVar[Mapping[str, str]] = {"password": f"{_INSTEAD} password_file"}
+
     url: Path = Field(
         DEFAULT_STORE,
-        description="sqlite:/// and the absolute path of the state's file; ${NAME} is expanded.",
+        description="sqlite:/// and the absolute path of the state's file, or the URL of a PostgreSQL that "
+        "several nodes share, as `postgresql://user@host:5432/database`; ${NAME} is expanded.",
+    )
+    password_file: Maybe[Path] = Field(
+        None,
+        description="File with PostgreSQL's password, read at each new connection.",
+        examples=["${CREDENTIALS_DIRECTORY}/postgresql-password"],
+    )
+    lease_ttl: Annotated[Duration, between("2s", "10m")] = Field(
+        timedelta(seconds=6),
+        description="With PostgreSQL: how long what a node watches is its own after it was last heard of.",
+    )
+    on_engine_loss: Literal["stop", "keep"] = Field(
+        "stop",
+        description="With PostgreSQL: whether a node that does not reach it stops polling before others may "
+        "take over, or keeps on, so that Wix may be asked twice.",
+    )
+    feeds_directory: Maybe[Path] = Field(
+        None,
+        description="Where the last good lists of connection_feeds are kept; feeds/ beside the file of "
+        "SQLite, needed with PostgreSQL.",
+        examples=["/var/lib/wix-calendar-monitor/feeds"],
     )
     history_retention: Annotated[Duration, between("1h", "100y")] = Field(
         timedelta(days=90), description="How long to keep transitions and the state of what is not watched."

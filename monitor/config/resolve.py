@@ -8,9 +8,12 @@ import ssl
 import stat
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
+from monitor.config.database import EXAMPLE, Database, faults_of, is_database, is_open_to_others, split
 from monitor.config.document import Loc
 from monitor.config.model import Credential, Feed, OAuth
 from monitor.config.settings import ApiKeyCredential, OAuthCredential, SecretSource
@@ -76,17 +79,43 @@ class Resolver:
             self._error(loc, f"{path} cannot be read ({error.strerror}); name a PEM file of authorities")
         return path
 
-    def store_url(self, loc: Loc, text: str) -> str:
-        """The store's URL with its variables expanded."""
-        url = self._expand(loc, text)
+    def store_url(self, loc: Loc, text: str) -> Database:
+        """The store's URL with its variables expanded, and the password that came with one of them."""
+        begins_well = is_database(text)  # else a variable may be all of it
+        url = self._expand(loc, text, partial(quote, safe=":,[]") if begins_well else str)
         if url is None:
-            return text
+            return split(text)
+        if is_database(url):
+            self._check_database(loc, text, url)
+            return split(url)
+        self._check_file(loc, url)
+        return Database(url, None)
+
+    def password_file(self, loc: Loc, text: str) -> SecretSource:
+        """The file of the store's password, read once to see that it can be."""
+        return self._secret(loc, "password", text, None)
+
+    def _check_database(self, loc: Loc, text: str, url: str) -> None:
+        faults = list(faults_of(url))
+        if is_database(text) and split(_VARIABLE.sub("", text)).password is not None:
+            faults.append(
+                "has the password in it; write that into a file and name it in store.password_file, "
+                "or write ${NAME} in its place, a variable of the environment"
+            )
+        for fault in faults:
+            self._error(loc, fault)
+        if not faults and is_open_to_others(url):
+            told = "does not make sure whom it talks to; add ?sslmode=verify-full&sslrootcert=/path/of/ca.pem"
+            self._warning(loc, f"{told}, or the sslmode that you want")
+
+    def _check_file(self, loc: Loc, url: str) -> None:
         if not url.startswith(_SQLITE):
-            self._error(loc, f"is not a URL of SQLite; write {_SQLITE} and an absolute path")
+            self._error(
+                loc, f"is no URL of a store; write {_SQLITE} and an absolute path, or for example {EXAMPLE}"
+            )
         elif not url.startswith(f"{_SQLITE}/") or url.endswith("/") or "?" in url or "#" in url:
             told = f"needs the absolute path of a file after {_SQLITE}"
             self._error(loc, f"{told}; write for example {_SQLITE}/var/lib/wix-calendar-monitor/state.db")
-        return url
 
     def credential(self, loc: Loc, form: Credential) -> OAuthCredential | ApiKeyCredential:
         """The credential, its secret read once to see that it can be."""
@@ -141,14 +170,14 @@ class Resolver:
             told = "names a variable that is not set or holds no secret; set it, or use a file"
             self._error(loc, str(error) if named else told)
 
-    def _expand(self, loc: Loc, text: str, quote: Callable[[str], str] = str) -> str | None:
+    def _expand(self, loc: Loc, text: str, quoted: Callable[[str], str] = str) -> str | None:
         def replace(match: re.Match[str]) -> str:
             name, end = match.groups()
             if not end or _NAME.fullmatch(name) is None:
                 raise _CannotExpandError("has a ${ that begins no ${NAME}; write the name of a variable")
             if not self._environ.get(name):
                 raise _CannotExpandError(name)
-            return quote(self._environ[name])
+            return quoted(self._environ[name])
 
         try:
             return _VARIABLE.sub(replace, text)

@@ -4,11 +4,12 @@ import os
 import re
 import stat
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+from monitor.config.database import is_database, place_of
 from monitor.core.model import Connection
 from monitor.core.plan import SITE_SLOTS
 from monitor.core.shards import Unit
@@ -121,16 +122,43 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenSecret:
+    """A secret that came with the environment; it is never shown."""
+
+    _text: str = field(repr=False)
+
+    def read(self) -> str:
+        """It."""
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Where state is to be kept, and for how long what is no longer watched."""
+    """Where state is to be kept, and for how long what is no longer watched.
+
+    `url` has no password in it.
+    """
 
     url: str
     history_retention: timedelta
+    password: SecretSource | GivenSecret | None = None
+    lease_ttl: timedelta = timedelta(seconds=6)
+    on_engine_loss: Literal["stop", "keep"] = "stop"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is a PostgreSQL, which several nodes may use."""
+        return is_database(self.url)
 
     @property
     def path(self) -> Path:
         """The file that an SQLite URL names."""
         return Path(self.url.removeprefix("sqlite:///"))
+
+    @property
+    def place(self) -> str:
+        """What may be shown of it: the file, or the database without the user."""
+        return place_of(self.url) if self.is_shared else str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

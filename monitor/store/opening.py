@@ -1,11 +1,57 @@
-"""One door to all engines."""
+"""One door to both engines; the driver of PostgreSQL is an extra, and is looked for where it is needed."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from monitor.clock import Clock
 from monitor.config import StoreSettings
+from monitor.errors import CannotStartError
 from monitor.store.face import Opened
+from monitor.store.postgresql.held import Held
 from monitor.store.sqlite.threaded import open_sqlite
 
+if TYPE_CHECKING:
+    from monitor.store.postgresql.engine import Engine
 
-async def open_store(settings: StoreSettings, clock: Clock) -> Opened:
-    """Open the store that is configured, make it or bring it up to date. Raises CannotStartError."""
-    return await open_sqlite(settings.path, clock)
+Hide = Callable[[str], None]
+
+
+async def open_store(
+    settings: StoreSettings,
+    clock: Clock,
+    *,
+    node: str = "",
+    held: Held | None = None,
+    hide: Hide = lambda _: None,
+) -> Opened:
+    """Open the store that is configured, make it or bring it up to date. Raises CannotStartError.
+
+    In a PostgreSQL this is `node`, which writes what it has `held`; `hide` is told of each password.
+    """
+    if not settings.is_shared:
+        return await open_sqlite(settings.path, clock)
+    engine = engine_of(settings, node, hide)
+    from monitor.store.postgresql.store import open_postgresql  # noqa: PLC0415  an extra
+
+    return await open_postgresql(engine, node, held or Held(), clock)
+
+
+def engine_of(settings: StoreSettings, node: str, hide: Hide = lambda _: None) -> "Engine":
+    """How to reach the PostgreSQL that is configured. Raises CannotStartError without its driver."""
+    try:
+        from monitor.store.postgresql.engine import Engine  # noqa: PLC0415  an extra
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        told = "store.url is PostgreSQL's, and its driver is not installed"
+        raise CannotStartError(f"{told}; run pip install 'wix-calendar-monitor[postgresql]'") from error
+    secret = settings.password
+    if secret is None:
+        return Engine(settings.url, node)
+
+    def password() -> str:
+        word = secret.read()
+        hide(word)
+        return word
+
+    return Engine(settings.url, node, password)

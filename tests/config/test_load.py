@@ -19,6 +19,7 @@ from monitor.config import (
     load,
 )
 from monitor.config.listed import default_name
+from monitor.config.settings import GivenSecret
 from monitor.core.model import Policy, Status
 from monitor.errors import ConfigError
 
@@ -148,6 +149,65 @@ sites:
     first, second = (site.credential for site in settings.sites)
     assert first == ApiKeyCredential(SecretSource(file=Path("etc/keys/one")), "s")
     assert second == ApiKeyCredential(SecretSource(file=tmp_path / "creds/two"), "s")
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "word"),
+    [
+        ("postgresql://anna@localhost/state", "postgresql://anna@localhost/state", None),
+        ("postgres://${DBUSER}:${DBWORD}@localhost/s", "postgres://an%40na@localhost/s", "p@ss/w#rd"),
+        ("${DBURL}", "postgresql://anna@[::1]:5432,localhost/s?sslmode=require", "a%b"),
+        ("postgresql:///state?host=/run/postgresql", "postgresql:///state?host=/run/postgresql", None),
+    ],
+)
+def test_a_database_is_taken_and_its_password_is_apart_from_its_url(
+    write: Write, written: str, url: str, word: str | None
+) -> None:
+    environ = {
+        "DEMO_SECRET": "x",
+        "DBUSER": "an@na",
+        "DBWORD": "p@ss/w#rd",
+        "DBURL": "postgresql://anna:a%25b@[::1]:5432,localhost/s?sslmode=require",
+    }
+    loaded = load(write(f"store: {{url: '{written}'}}\n{SMALL}"), environ=environ)
+    assert loaded.warnings == ()
+    store = loaded.settings.store
+    assert store == StoreSettings(url, timedelta(days=90), None if word is None else GivenSecret(word))
+    assert store.is_shared
+    assert (None if store.password is None else store.password.read()) == word
+    if word is not None:
+        assert word not in repr(loaded.settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://anna@localhost:5432/state?user=anna", "postgresql://localhost:5432/state"),
+        ("postgresql:///state?host=/run/postgresql&user=anna", "postgresql:///state"),
+        ("postgres://anna@a,b/state", "postgres://a,b/state"),
+        ("sqlite:////s/state.db", "/s/state.db"),
+    ],
+)
+def test_what_is_shown_of_a_store_names_no_user_and_no_option(url: str, place: str) -> None:
+    assert StoreSettings(url, timedelta(days=90)).place == place
+
+
+def test_all_of_a_database_is_settled_in_the_store_and_its_feeds_lie_where_it_says(write: Write) -> None:
+    write("canary", "word").chmod(0o600)
+    feeds = "connection_feeds: [{url: 'https://inventory.example.org/a'}]"
+    sites = SMALL.replace("connections: [{id: one}]", feeds)
+    loaded = load(
+        write(
+            "store: {url: 'postgresql://anna@localhost/s', password_file: word, lease_ttl: 9s,"
+            f" on_engine_loss: keep, feeds_directory: kept}}\n{sites}"
+        ),
+        environ={"DEMO_SECRET": "x"},
+    )
+    store = loaded.settings.store
+    assert (store.lease_ttl, store.on_engine_loss) == (timedelta(seconds=9), "keep")
+    assert isinstance(store.password, SecretSource)
+    assert store.password.read() == "canary"
+    assert loaded.settings.sites[0].feeds[0].copy == Path("kept/downtown-0.json")
 
 
 def test_secrets_are_left_alone_when_they_are_not_to_be_checked(write: Write) -> None:

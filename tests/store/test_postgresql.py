@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from monitor.clock import Clock
+from monitor.config.database import place_of
 from monitor.core.shards import Unit, part_of
 from monitor.errors import CannotStartError, StoreError
 from monitor.store import Booking
-from monitor.store.postgresql.engine import Engine, shown
+from monitor.store.postgresql.engine import Engine
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.schema import MIGRATIONS, SCHEMA, VERSION
 from monitor.store.postgresql.store import SharedStore, open_postgresql
@@ -355,7 +356,7 @@ async def test_a_newer_schema_refuses_a_start_and_lets_who_runs_go_on(
     with pytest.raises(CannotStartError) as refused:
         await shared.node(clock)
     assert str(refused.value) == (
-        f"{shown(shared.url)} was written by a newer version "
+        f"{place_of(shared.url)} was written by a newer version "
         f"(schema {VERSION + 1}, this one knows {VERSION}); "
         "run that version, or name another database in store.url"
     )
@@ -369,7 +370,7 @@ async def test_what_must_be_granted_is_said(shared: Shared, clock: Clock) -> Non
     with pytest.raises(CannotStartError) as refused:
         await shared.node(clock)
     assert str(refused.value) == (
-        f"{shown(shared.url)} does not let guest_of_{database} make or use the tables; as its owner run "
+        f"{place_of(shared.url)} does not let guest_of_{database} make or use the tables; as its owner run "
         f"CREATE SCHEMA {SCHEMA} AUTHORIZATION guest_of_{database}, "
         f"or GRANT CREATE ON DATABASE {database} TO guest_of_{database}"
     )

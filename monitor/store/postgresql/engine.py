@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from monitor.config.database import place_of
 from monitor.errors import StoreError
 from monitor.store.postgresql.schema import SCHEMA
 
@@ -41,7 +42,7 @@ class Engine:
     """
 
     def __init__(self, url: str, node: str, password: Callable[[], str] | None = None) -> None:
-        self.shown = shown(url)
+        self.shown = place_of(url)
         self._url = url
         self._node = node
         self._password = password
@@ -80,12 +81,6 @@ class Engine:
         if "target_session_attrs" not in parse_qs(urlsplit(self._url).query):
             options["target_session_attrs"] = "read-write"  # of several hosts the one that is not a standby
         return options
-
-
-def shown(url: str) -> str:
-    """The place of a store without user, password and options, such as `postgresql://db.example.org/monitor`."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @contextmanager
