@@ -11,8 +11,8 @@ from typing import Final
 from monitor.simulator import Connection, Scenario, Simulator
 from tests.fleet import oauth_site
 from tests.judge.evidence import Evidence, Terms
-from tests.postgresql import PostgreSQL, postgresql
 from tests.rig.apart import Apart, apart
+from tests.rig.database import Database, database
 from tests.rig.history import watch_leases
 from tests.rig.nodes import Rig, rig
 
@@ -125,7 +125,7 @@ class Campaign:
 
     async def _restart(self) -> None:
         self._crashes += 1
-        await self._rig.outage(0, "immediate" if self._crashes % 2 else "fast")
+        await self._rig.outage(0, crash=self._crashes % 2 == 1)
         await self._rig.every_site_asked(PATIENCE)
 
     async def _outage(self) -> None:
@@ -178,9 +178,9 @@ async def trial(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _:
     chance = random.Random(plan.seed)
     scenario = _scenario(plan)
     async with (
-        _machine(plan) as (place, database),
+        _machine(plan) as (place, made),
         Simulator(scenario) as simulator,
-        rig(simulator, scenario, database, chance) as its,
+        rig(simulator, scenario, made, chance) as its,
     ):
         await _prepare(its, folder, plan, place)
         its.say = say
@@ -204,10 +204,10 @@ async def _prepare(its: Rig, folder: Path, plan: Plan, place: Apart | None) -> N
     await its.every_site_asked(PATIENCE)
 
 
-def _store(plan: Plan, database: PostgreSQL | None, place: Apart | None) -> dict[str, object]:
-    if database is None:
+def _store(plan: Plan, its: Database | None, place: Apart | None) -> dict[str, object]:
+    if its is None:
         return {}
-    url = database.url if place is None else database.url_at(place.database)
+    url = its.url() if place is None else its.url(place.database)
     return {"url": url, "lease_ttl": f"{plan.ttl:g}s"}
 
 
@@ -222,15 +222,14 @@ def _scenario(plan: Plan) -> Scenario:
 
 
 @asynccontextmanager
-async def _machine(plan: Plan) -> AsyncIterator[tuple[Apart | None, PostgreSQL | None]]:
+async def _machine(plan: Plan) -> AsyncIterator[tuple[Apart | None, Database | None]]:
     """The namespace and the database, where the plan wants them."""
     with _place(plan) as place:
         if not plan.database:
             yield place, None
             return
-        addresses = ["127.0.0.1"] if place is None else ["127.0.0.1", place.database]
-        async with postgresql(addresses) as database:
-            yield place, database
+        async with database([] if place is None else [place.database]) as made:
+            yield place, made
 
 
 @contextmanager

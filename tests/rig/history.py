@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.judge.evidence import Calendar, Claim, Row, Shown
-from tests.postgresql import PostgreSQL
+from tests.rig.database import Database
 
 _WATCH: Final = """
 BEGIN;
@@ -50,19 +50,19 @@ FROM wix_calendar_monitor.transition ORDER BY n
 """
 
 
-async def watch_leases(database: PostgreSQL) -> None:
+async def watch_leases(database: Database) -> None:
     """From here on each change of an owner is kept, with what stands now."""
     await database.execute(_WATCH)
 
 
-async def claims(database: PostgreSQL) -> list[Claim]:
+async def claims(database: Database) -> list[Claim]:
     """All changes of owners; of a node that is no longer known only that it is a stranger."""
     found = await database.query(_CLAIMS)
     assert all(each["part"] == 0 for each in found), "the judge knows whole sites only"
     return [_claim(each) for each in found]
 
 
-async def rows(database: PostgreSQL) -> list[Row]:
+async def rows(database: Database) -> list[Row]:
     """All transitions that were kept."""
     return [
         row_of(each, node=str(each["node"]), epoch=int(each["epoch"])) for each in await database.query(_ROWS)

@@ -14,10 +14,10 @@ from monitor.simulator import Scenario, Simulator
 from tests.daemon import Daemon, running
 from tests.fleet import write_config
 from tests.judge.evidence import Claim, Evidence, Kind, Line, Row, Trouble
-from tests.postgresql import PostgreSQL
 from tests.rig import history
 from tests.rig.account import Asks, lines
 from tests.rig.apart import Apart
+from tests.rig.database import Database
 from tests.rig.weather import Weather
 
 READY: Final = 30.0  # seconds a node may take to its start
@@ -51,7 +51,7 @@ class Rig:
     """The nodes, their database, the simulator, and the account of what was done to whom."""
 
     def __init__(
-        self, simulator: Simulator, scenario: Scenario, database: PostgreSQL | None, chance: random.Random
+        self, simulator: Simulator, scenario: Scenario, database: Database | None, chance: random.Random
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self.weather = Weather(simulator, scenario, chance)
@@ -129,10 +129,10 @@ class Rig:
             )
         assert ended, f"the database did nothing for {name}"
 
-    async def outage(self, seconds: float, mode: str = "fast") -> None:
+    async def outage(self, seconds: float, *, crash: bool = False) -> None:
         """Stop the database for so long, and start it again."""
         with self._trouble("outage", None):
-            await self._db.stop(mode)
+            await (self._db.kill() if crash else self._db.stop())
             await asyncio.sleep(seconds)
             await self._db.start()
 
@@ -179,7 +179,7 @@ class Rig:
         await self._stack.aclose()
 
     @property
-    def _db(self) -> PostgreSQL:
+    def _db(self) -> Database:
         assert self.database is not None
         return self.database
 
@@ -235,7 +235,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    simulator: Simulator, scenario: Scenario, database: PostgreSQL | None, chance: random.Random
+    simulator: Simulator, scenario: Scenario, database: Database | None, chance: random.Random
 ) -> AsyncIterator[Rig]:
     """A rig whose nodes are all ended at the end."""
     made = Rig(simulator, scenario, database, chance)

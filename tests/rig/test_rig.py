@@ -8,9 +8,9 @@ import pytest
 
 from tests.judge.evidence import Claim
 from tests.judge.verdict import judge
-from tests.postgresql import PostgreSQL, postgresql
 from tests.rig.apart import Apart, apart
 from tests.rig.campaign import Plan, trial
+from tests.rig.database import Database, database
 from tests.rig.history import claims, watch_leases
 
 pytestmark = pytest.mark.real
@@ -31,11 +31,11 @@ TAKE: Final = (
 )
 
 
-async def reach(place: Apart, database: PostgreSQL) -> int:
+async def reach(place: Apart, its: Database) -> int:
     """Reach for the database from in there; 0, or 124 where a second passes without a word."""
     process = await asyncio.create_subprocess_exec(
         *place.started_by,
-        *("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{place.database}/{database.port}"),
+        *("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{place.database}/{its.port}"),
         stderr=asyncio.subprocess.DEVNULL,
     )
     return await process.wait()
@@ -43,33 +43,32 @@ async def reach(place: Apart, database: PostgreSQL) -> int:
 
 async def test_a_cut_link_loses_all_in_silence_and_a_healed_one_carries_again() -> None:
     with apart() as place:
-        async with postgresql(["127.0.0.1", place.database]) as database:
-            assert await reach(place, database) == 0
+        async with database([place.database]) as its:
+            assert await reach(place, its) == 0
             place.cut()
-            assert await reach(place, database) == 124
+            assert await reach(place, its) == 124
             place.heal()
-            assert await reach(place, database) == 0
+            assert await reach(place, its) == 0
 
 
 async def test_a_database_that_was_stopped_or_has_crashed_goes_on_with_what_it_had() -> None:
-    async with postgresql() as database:
-        await database.execute("CREATE TABLE kept AS SELECT 1 AS n")
-        for mode in ("fast", "immediate"):
-            await database.stop(mode)
-            assert not await database.is_running()
-            await database.start()
-            assert await database.query("SELECT n FROM kept") == [{"n": 1}]
+    async with database() as its:
+        await its.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        for end in (its.stop, its.kill):
+            await end()
+            await its.start()
+            assert await its.query("SELECT n FROM kept") == [{"n": 1}]
 
 
 async def test_the_history_of_leases_begins_with_what_stands_and_has_each_change_of_an_owner() -> None:
-    async with postgresql() as database:
-        await database.execute(TABLES)
-        await watch_leases(database)
-        await database.execute(f"BEGIN; {GIVE_UP}; SELECT pg_sleep(0.2); COMMIT")
-        await database.execute("UPDATE wix_calendar_monitor.lease SET since = now()")
-        await database.execute(f"BEGIN; {TAKE}; ROLLBACK")
-        await database.execute(TAKE)
-        found = await claims(database)
+    async with database() as its:
+        await its.execute(TABLES)
+        await watch_leases(its)
+        await its.execute(f"BEGIN; {GIVE_UP}; SELECT pg_sleep(0.2); COMMIT")
+        await its.execute("UPDATE wix_calendar_monitor.lease SET since = now()")
+        await its.execute(f"BEGIN; {TAKE}; ROLLBACK")
+        await its.execute(TAKE)
+        found = await claims(its)
     assert found[:2] == [Claim("north", "a", 1, 7.0, 7.0), Claim("south", None, 0, 7.0, 7.0)]
     assert [(claim.site, claim.node, claim.epoch) for claim in found[2:]] == [
         ("north", None, 1),
