@@ -32,7 +32,7 @@ BEGIN
 END $$;
 INSERT INTO public.lease_history (site, part, owner, node, epoch, at, committed)
     SELECT site, part, owner, (SELECT name FROM wix_calendar_monitor.node WHERE incarnation = owner),
-        epoch, since, since
+        epoch, coalesce(since, to_timestamp(0)), coalesce(since, to_timestamp(0))
     FROM wix_calendar_monitor.lease;
 CREATE TRIGGER watch_lease AFTER INSERT OR UPDATE OR DELETE ON wix_calendar_monitor.lease
     FOR EACH ROW EXECUTE FUNCTION public.watch_lease();
