@@ -32,7 +32,9 @@ class Tenure:
     @property
     def was_taken(self) -> bool:
         """Whether another took it, rather than that it was given up or lasts."""
-        return self.successor is not None and self.successor.node not in (None, self.node)
+        if self.node is None or self.successor is None:
+            return False
+        return self.successor.node not in (None, self.node)
 
 
 class Ownership:

@@ -218,6 +218,7 @@ def test_of_a_node_that_was_stopped_one_request_is_granted_as_it_goes_on() -> No
 def test_a_request_after_the_site_was_given_up_or_before_it_was_claimed_is_one_without_a_lease() -> None:
     given_up = replace(CLEAN, claims=(CLEAN.claims[0], claim(None, 2, 24.0), CLEAN.claims[1]))
     assert given_up.crimes() == set()
+    assert replace(given_up, troubles=()).told().figures["taken from a node left alone"] == 0
     assert replace(given_up, asks=[*CLEAN.asks, ask("a", 25, GOOD)]).crimes() == {"asked without a lease"}
     assert replace(CLEAN, claims=(claim("a", 1, 1.5), CLEAN.claims[1])).crimes() == {"asked without a lease"}
 

@@ -124,7 +124,11 @@ def _has(court: Court, trouble: Trouble, site: str) -> bool:
 
 def _wait(court: Court, trouble: Trouble, site: str) -> tuple[float, float] | None:
     """Seconds until a site was claimed and until it was asked; None where its node kept it."""
-    limit = trouble.ended + court.terms.take_over
+    kept = trouble.kind in (
+        "stop",
+        "cut",
+    )  # who goes on with its lease is taken from later, for other reasons
+    limit = trouble.ended + (court.terms.settle if kept else court.terms.take_over)
     claim = next(
         (each for each in court.ownership.claims_after(site, trouble.began) if each.at < limit), None
     )
