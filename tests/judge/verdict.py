@@ -127,7 +127,7 @@ def _wait(court: Court, trouble: Trouble, site: str) -> tuple[float, float] | No
     kept = trouble.kind in (
         "stop",
         "cut",
-    )  # who goes on with its lease is taken from later, for other reasons
+    )  # else its sites move later, for other reasons
     limit = trouble.ended + (court.terms.settle if kept else court.terms.take_over)
     claim = next(
         (each for each in court.ownership.claims_after(site, trouble.began) if each.at < limit), None

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from tests.real_parts import lacking, require
@@ -73,6 +74,23 @@ def apart() -> Iterator[Apart]:
         yield made
     finally:
         made.unmake()
+
+
+def certificate(address: str, folder: Path) -> Path:
+    """What a server at that address shows, its key in the same file; it is its own authority."""
+    file = folder / f"{address}.pem"
+    wanted = (
+        "-addext",
+        f"subjectAltName=IP:{address}",
+        "-addext",
+        "keyUsage=critical,keyCertSign,digitalSignature",
+    )
+    made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    told = ("-days", "2", "-subj", "/CN=wix", "-keyout", file, "-out", folder / "shown.pem")
+    subprocess.run([require("openssl"), *made, *told, *wanted], check=True, capture_output=True)
+    with file.open("a") as both:
+        both.write((folder / "shown.pem").read_text())
+    return file
 
 
 def _ip(*words: str) -> None:

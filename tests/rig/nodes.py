@@ -3,8 +3,9 @@
 import asyncio
 import random
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from tests.fleet import write_config
 from tests.judge.evidence import Claim, Evidence, Kind, Line, Row, Trouble
 from tests.rig import history
 from tests.rig.account import Asks, lines
-from tests.rig.apart import Apart
+from tests.rig.apart import Apart, certificate
 from tests.rig.database import Database
 from tests.rig.weather import Weather
 
@@ -73,13 +74,21 @@ class Rig:
         self, name: str, folder: Path, store: Mapping[str, object], place: Apart | None = None
     ) -> None:
         """Prepare a node: an address at the simulator, and a configuration; it is not started."""
-        host = place.wix if place is not None else f"127.0.0.{11 + len(self.nodes)}"
-        base_url = await self._simulator.start(host)
         (folder / name).mkdir()
-        config = write_config(folder / name, base_url, self._scenario, store=store)
+        base_url, api = await self._stand_in(folder / name, place)
+        config = write_config(folder / name, base_url, self._scenario, store=store, api=api)
         flags = [f"--node.name={name}"] if self.database is not None else []
-        self._asks.nodes[base_url.removeprefix("http://")] = name
+        self._asks.nodes[base_url.rpartition("/")[2]] = name
         self.nodes[name] = Node(name, config, flags, place.started_by if place is not None else ())
+
+    async def _stand_in(self, folder: Path, place: Apart | None) -> tuple[str, dict[str, object]]:
+        """An address of the simulator for one node only; it is asked over TLS where it is not on loopback."""
+        if place is None:
+            return await self._simulator.start(f"127.0.0.{11 + len(self.nodes)}"), {}
+        shown = certificate(place.wix, folder)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(shown)
+        return await self._simulator.start(place.wix, ssl_context=context), {"ca_file": str(shown)}
 
     async def start(self, name: str) -> None:
         """Begin a life of a node, and wait until it is ready."""
@@ -139,10 +148,13 @@ class Rig:
     async def every_site_asked(self, seconds: float) -> None:
         """Wait until each site has been asked from now on, by whomever."""
         begin, missing = self.now(), {site.name for site in self._scenario.sites}
-        async with asyncio.timeout(seconds):
-            while missing:
-                await asyncio.sleep(_LOOKS)
-                missing -= {ask.calendar.site for ask in self._asks.newest() if ask.arrived > begin}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while missing:
+                    await asyncio.sleep(_LOOKS)
+                    missing -= {ask.calendar.site for ask in self._asks.newest() if ask.arrived > begin}
+        said = {node.name: (node.life.raw[-3:], node.life.stderr) for node in self.nodes.values()}
+        assert not missing, f"nobody asks for {sorted(missing)}: {said}"
 
     async def all_told(self, seconds: float) -> None:
         """Wait until what was kept is in the logs, or for so long."""
