@@ -106,8 +106,9 @@ class Court:
 
     def _invented(self, calendar: Calendar, rows: Sequence[Row]) -> Iterator[Finding]:
         for row in rows:
-            told = self.answers.told_to(calendar, row.node, row.observed_at + _SKEW)
-            if told != row.after:
+            moments = (row.observed_at, row.observed_at + _SKEW)
+            told = {self.answers.told_to(calendar, row.node, moment) for moment in moments}
+            if row.after not in told:
                 words = f"{row.node} kept {row.after} ({row.transition_id}) and had been told {told}"
                 yield Finding("invented", _name(calendar), row.observed_at, words)
 

@@ -154,6 +154,14 @@ def test_what_nobody_was_told_is_invented() -> None:
     assert "invented" in replace(CLEAN, rows=rows).crimes()
 
 
+def test_what_was_told_a_moment_before_the_next_answer_is_not_invented() -> None:
+    at_once = [*(each for each in CLEAN.asks if each.arrived != 13), ask("a", 12.03, GOOD)]
+    assert replace(CLEAN, asks=at_once).crimes() == set()
+    flipped = [ask("a", 12.03, BAD) if each.arrived == 12.03 else each for each in at_once]
+    rows = (*CLEAN.rows[:3], row(8, (GOOD, BAD), 12.04, "a"), row(9, (BAD, GOOD), 14.02, "a"), CLEAN.rows[3])
+    assert "invented" not in replace(CLEAN, asks=flipped, rows=rows).crimes()
+
+
 def test_what_another_node_was_told_is_invented() -> None:
     rows = (*CLEAN.rows[:3], row(4, (GOOD, GONE), 34.02, "a", 2))
     assert replace(CLEAN, rows=rows).crimes() == {"invented"}
