@@ -17,7 +17,8 @@ from monitor.core.model import Status
 from monitor.errors import BackupError, StoreUnreadableError
 from monitor.flags import config_file_flag, give_up, kept_shard_flags, kept_shard_of, load_or_exit, shard_of
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
-from monitor.store.reading import Reader, Wanted, reading
+from monitor.store import reading
+from monitor.store.reading import Reader, Wanted
 
 _site = click.option("--site", help="Only this site.")
 _status = click.option(
@@ -164,7 +165,7 @@ def _moment(flag: str, text: str, now: datetime) -> datetime:
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Reader]:
     try:
-        with reading(settings.store.path) as reader:
+        with reading(settings.store) as reader:
             yield reader
     except (StoreUnreadableError, BackupError) as error:
         give_up(error)

@@ -34,7 +34,7 @@ from monitor.metrics.telemetry import Telemetry
 from monitor.reload import Outcome, Reloader, Trigger
 from monitor.report import Reporter
 from monitor.schedule import Schedule
-from monitor.store import Opened, open_store
+from monitor.store import Opened, open_store, reading
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
 from monitor.view.facts import Facts
@@ -96,7 +96,12 @@ class Service:
             self._page,
             lambda: self._not_ready,
             self._reload_on_request if web.enable_lifecycle else None,
-            known=Known(self._facts, loaded.settings.store.path, str(loaded.file), self._shard),
+            known=Known(
+                self._facts,
+                lambda seconds: reading(loaded.settings.store, seconds, outside.redactor.hide),
+                str(loaded.file),
+                self._shard,
+            ),
             config=web.config,
             config_changed=self._web_config_changed,
             on_error=self._task_failed,

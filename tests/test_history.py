@@ -19,8 +19,9 @@ from monitor.config import (
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Status
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
 from monitor.store import Booking
-from monitor.store.reading import Wanted, reading
+from monitor.store.reading import Wanted
 from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.reading import reading_file
 from monitor.tables import cells
 from tests.store.samples import ANNA, MINUTE, START, Machine, connection
 from tests.store.stories import Told, keep
@@ -66,12 +67,12 @@ class Past:
         keep(self.store, story)
 
     def status(self, wanted: Wanted = ALL, *, now: datetime = NOW, width: int | None = None) -> str:
-        with reading(self.path) as reader:
+        with reading_file(self.path) as reader:
             asked = settings(self.path, *self.watched)
             return status_report(asked, reader, wanted, Output.TABLE, now, width)
 
     def status_json(self, now: datetime = NOW) -> dict[str, dict[str, Any]]:
-        with reading(self.path) as reader:
+        with reading_file(self.path) as reader:
             asked = settings(self.path, *self.watched)
             told = status_report(asked, reader, Wanted(), Output.JSON, now, None)
         return {each["connection"]: each for each in json.loads(told)}
@@ -79,12 +80,12 @@ class Past:
     def history(
         self, wanted: Wanted = ALL, limit: int | None = None, width: int | None = None, **more: Any
     ) -> str:
-        with reading(self.path) as reader:
+        with reading_file(self.path) as reader:
             chapters = ended(reader.seen(wanted), settings(self.path, *self.watched))
             return history_report(chapters, limit, more.get("output", Output.TABLE), NOW, width)
 
     def summary(self, begin: datetime, output: Output, end: datetime = NOW) -> str:
-        with reading(self.path) as reader:
+        with reading_file(self.path) as reader:
             chapters = ended(reader.held(Wanted(since=begin, until=end)), settings(self.path, *self.watched))
             return summary_report(chapters, begin, end, output, None)
 

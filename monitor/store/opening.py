@@ -1,13 +1,16 @@
 """One door to both engines; the driver of PostgreSQL is an extra, and is looked for where it is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from monitor.clock import Clock
 from monitor.config import StoreSettings
-from monitor.errors import CannotStartError
+from monitor.errors import CannotStartError, StoreUnreadableError
 from monitor.store.face import Opened
 from monitor.store.postgresql.held import Held
+from monitor.store.reading import Reader
+from monitor.store.sqlite.reading import reading_file
 from monitor.store.sqlite.threaded import open_sqlite
 
 if TYPE_CHECKING:
@@ -34,6 +37,28 @@ async def open_store(
     from monitor.store.postgresql.store import open_postgresql  # noqa: PLC0415  an extra
 
     return await open_postgresql(engine, node, held or Held(), clock)
+
+
+@contextmanager
+def reading(
+    settings: StoreSettings, seconds: float | None = None, hide: Hide = lambda _: None
+) -> Iterator[Reader]:
+    """Open the store that is configured for reading, whoever writes it; for some seconds, where that is said.
+
+    Not where a loop runs. Raises StoreUnreadableError.
+    """
+    if not settings.is_shared:
+        with reading_file(settings.path, seconds) as reader:
+            yield reader
+        return
+    try:
+        engine = engine_of(settings, "reader", hide)
+    except CannotStartError as error:
+        raise StoreUnreadableError(str(error)) from error
+    from monitor.store.postgresql.reading import reading_shared  # noqa: PLC0415  an extra
+
+    with reading_shared(engine, seconds) as reader:
+        yield reader
 
 
 def engine_of(settings: StoreSettings, node: str, hide: Hide = lambda _: None) -> "Engine":

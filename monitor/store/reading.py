@@ -1,23 +1,18 @@
-"""Reading a store beside the daemon that writes it: the present, the past, their sums, and a copy of all."""
+"""What a store says beside the daemons that write it: the present, the past, and their sums.
 
-import os
-import sqlite3
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+The queries are one text for both engines, which only differ in how they are asked.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from monitor.core.model import HEALTHY_BY_DEFAULT
-from monitor.errors import BackupError, StoreUnreadableError
 from monitor.logs import rfc3339
-from monitor.store.rows import micros, moment
-from monitor.store.sqlite.schema import VERSION
-
-_BUSY_SECONDS: Final = 5.0
-_STEPS: Final = 10_000  # of SQLite's machine between two looks at the time
+from monitor.store.rows import Fields, micros, moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +129,12 @@ Instant = tuple[int, int]
 """Where a change stands among all others: its time in microseconds, and its number."""
 
 
-class Reader:
+class Reader(ABC):
     """An open store, for reading."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
 
     def present(self) -> list[Present]:
         """Every connection it knows, watched or not."""
-        return [_present(row) for row in self._db.execute("SELECT * FROM connection")]
+        return [_present(row) for row in self._ask("SELECT * FROM connection", {})]
 
     def seen(self, wanted: Wanted) -> Iterator[Chapter]:
         """What was seen to begin in the time wanted, newest first."""
@@ -168,9 +160,9 @@ class Reader:
         *,
         since: str = _BEGAN_IN_IT,
         before: Instant | None = None,
-        limit: int = -1,
-    ) -> sqlite3.Cursor:
-        """Only what is wanted is asked for, so that an index serves; a limit of -1 is none."""
+        limit: int | None = None,
+    ) -> Iterator[Fields]:
+        """Only what is wanted is asked for, so that an index serves."""
         conditions = [
             ("it.site = :site", wanted.site),
             ("it.connection_id = :connection_id", wanted.connection_id),
@@ -180,99 +172,24 @@ class Reader:
             ("it.observed_at < :until", wanted.until),
             ("(it.observed_at, it.n) < (:at, :n)", before),
         ]
-        where = " AND ".join(text for text, given in conditions if given is not None) or "1"
+        where = " AND ".join(text for text, given in conditions if given is not None) or "TRUE"
         at, n = before or (None, None)
-        return self._db.execute(
-            f"{_CHAPTERS} WHERE {where} ORDER BY it.observed_at DESC, it.n DESC LIMIT :limit",
+        most = "" if limit is None else "LIMIT :limit"
+        return self._ask(
+            f"{_CHAPTERS} WHERE {where} ORDER BY it.observed_at DESC, it.n DESC {most}",
             {**_parameters(wanted), "at": at, "n": n, "limit": limit},
         )
 
+    @abstractmethod
     def back_up(self, destination: Path) -> None:
         """Copy the store as it is now, whoever writes it meanwhile; there is a whole copy in the end or none.
 
-        Raises BackupError: the destination exists or cannot be written.
+        Raises BackupError: the destination exists or cannot be written, or the engine has its own way.
         """
-        partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
-        try:
-            if os.path.lexists(destination):
-                raise BackupError(f"{destination} is there already; name a file that is not")
-            partial.unlink(missing_ok=True)
-            self._copy(partial)
-            partial.rename(destination)
-            _sync(destination.absolute().parent)
-        except (sqlite3.Error, OSError) as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            mend = "see to its folder: room, and leave to write"
-            raise BackupError(f"{destination} cannot be written ({error}); {mend}") from error
 
-    def _copy(self, path: Path) -> None:
-        with closing(sqlite3.connect(path)) as copy:
-            self._db.backup(copy)  # in one step: one made of several begins anew after each commit
-
-
-@contextmanager
-def reading(path: Path, seconds: float | None = None) -> Iterator[Reader]:
-    """Open a store for reading, whether a daemon writes it or not; for some seconds, where that is said.
-
-    Raises StoreUnreadableError: no file, no permission, no store, one of another version, or out of time.
-    """
-    try:
-        with closing(_open(path)) as db:
-            if seconds is not None:
-                ends = time.monotonic() + seconds
-                db.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
-            yield Reader(db)
-    except (sqlite3.Error, OSError) as error:
-        mend = "is it the daemon's store? Read it as a user who may, such as the daemon's own"
-        raise StoreUnreadableError(f"{path} cannot be read ({error}); {mend}") from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path = Path(os.path.realpath(path))  # SQLite's log lies beside the file that a link leads to
-    if not path.exists():
-        told = f"there is no {path}; the daemon makes it: has it run with this store.url?"
-        raise StoreUnreadableError(told)
-    try:
-        return _connect(path, "mode=ro")
-    except sqlite3.OperationalError:
-        # A reader who may not write beside the file cannot join its log; without a log the file is whole.
-        if not path.is_file() or _has_log(path):
-            raise
-        return _connect(path, "mode=ro&immutable=1")
-
-
-def _has_log(path: Path) -> bool:
-    log = path.with_name(f"{path.name}-wal")
-    return log.exists() and log.stat().st_size > 0
-
-
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
-    try:
-        db.row_factory = sqlite3.Row
-        _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _check_version(path: Path, version: int) -> None:
-    told = f"{path} has schema {version}, this version reads {VERSION}"
-    if version > VERSION:
-        raise StoreUnreadableError(f"{told}; use the version that writes it")
-    if version < VERSION:
-        mend = "the daemon brings its store up to date when it starts: is this its store.url?"
-        raise StoreUnreadableError(f"{told}; {mend}")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    @abstractmethod
+    def _ask(self, query: str, parameters: Mapping[str, object]) -> Iterator[Fields]:
+        """The rows of a query, whose parameters are named `:like_this`, as they are wanted."""
 
 
 def sums(chapters: Iterable[Chapter], begin: datetime, end: datetime) -> list[Sum]:
@@ -302,7 +219,7 @@ def _parameters(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _present(row: sqlite3.Row) -> Present:
+def _present(row: Fields) -> Present:
     return Present(
         site=row["site"],
         connection=row["name"],
@@ -318,7 +235,7 @@ def _present(row: sqlite3.Row) -> Present:
     )
 
 
-def _chapter(row: sqlite3.Row) -> Chapter:
+def _chapter(row: Fields) -> Chapter:
     return Chapter(
         site=row["site"],
         connection=row["connection"],
@@ -337,7 +254,7 @@ def _chapter(row: sqlite3.Row) -> Chapter:
     )
 
 
-def _was_healthy(row: sqlite3.Row) -> bool:
+def _was_healthy(row: Fields) -> bool:
     """As it was judged then; by its word where that was forgotten. Before the first sight all was well."""
     if row["was_healthy"] is not None:
         return bool(row["was_healthy"])

@@ -3,24 +3,27 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final, TypeVar
 
 from monitor.errors import StoreUnreadableError
-from monitor.store.reading import Chapter, Instant, Reader, Wanted, reading
+from monitor.store.reading import Chapter, Instant, Reader, Wanted
 
 _SECONDS: Final = 5.0  # of a question; what takes longer is given up
 
 T = TypeVar("T")
 
+Open = Callable[[float], AbstractContextManager[Reader]]
+"""Opens a store for reading, for so many seconds."""
+
 
 class Past:
-    """Reads a store; without a path there is none."""
+    """Reads a store; without a way to open it there is none."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, open_store: Open | None) -> None:
+        self._open = open_store
         self._thread = ThreadPoolExecutor(1, "past")
 
     async def changes(
@@ -51,7 +54,7 @@ class Past:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._on_thread, ask)
 
     def _on_thread(self, ask: Callable[[Reader], T]) -> T:
-        if self._path is None:
+        if self._open is None:
             raise StoreUnreadableError("there is no store")
-        with reading(self._path, _SECONDS) as reader:
+        with self._open(_SECONDS) as reader:
             return ask(reader)

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -28,7 +27,7 @@ from monitor.web.listening import Address, listen, url_of
 from monitor.web.outlook import Outlook, nothing
 from monitor.web.pages import Page, PageResponse, Pages
 from monitor.web.passwords import Credentials, Passwords, Verdict
-from monitor.web.past import Past
+from monitor.web.past import Open, Past
 from monitor.web.protection import Protection, Told, WebConfig
 
 __all__ = ["Address", "Known", "Page", "ReloadAnswer", "Server", "WebOptions"]
@@ -56,7 +55,7 @@ class Known:
     """What there is to be looked at: what runs, its store, where it is configured, which shard of that."""
 
     facts: Callable[[], Facts] = nothing
-    store: Path | None = None
+    store: Open | None = None
     config_file: str = "monitor.yml"
     shard: Shard = ALONE
 

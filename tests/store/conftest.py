@@ -7,7 +7,7 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.store.sqlite.file import File, open_file
-from tests.store.engines import Engine, Shared, SQLite
+from tests.store.engines import Book, Engine, Shared, SQLite
 from tests.store.samples import Machine
 
 
@@ -38,3 +38,11 @@ def store(path: Path, clock: Clock) -> Iterator[File]:
 def engine(request: pytest.FixtureRequest, path: Path) -> Engine:
     """Each of the two; of PostgreSQL a database of the test's own."""
     return SQLite(path) if request.param == "sqlite" else Shared(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def book(engine: Engine, clock: Clock) -> Iterator[Book]:
+    """A store for a test without a loop."""
+    book = Book(engine, clock)
+    yield book
+    book.close()

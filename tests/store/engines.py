@@ -1,8 +1,10 @@
 """Both engines behind one face, and what another process reads of them."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
@@ -10,21 +12,31 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from monitor.clock import Clock
+from monitor.config import StoreSettings
+from monitor.config.database import split
+from monitor.config.settings import GivenSecret
+from monitor.core.model import ConnectionState
 from monitor.core.shards import Unit
-from monitor.store import Opened
+from monitor.store import Booking, Key, Opened, reading
 from monitor.store.postgresql.engine import Engine as Way
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.schema import SCHEMA
 from monitor.store.postgresql.store import SharedStore, open_postgresql
+from monitor.store.reading import Reader
 from monitor.store.sqlite.threaded import open_sqlite
 from tests.postgresql import PostgreSQL
+from tests.store.stories import Told, keep
 
 SITES: Final = ("downtown", "uptown")
+RETENTION: Final = timedelta(days=90)
 Row = tuple[Any, ...]
 
 
 class Engine(Protocol):
     """Keeps one store, which a process after the other opens."""
+
+    @property
+    def settings(self) -> StoreSettings: ...
 
     async def open(self, clock: Clock) -> Opened: ...
 
@@ -33,17 +45,49 @@ class Engine(Protocol):
     async def columns(self, table: str) -> set[str]: ...
 
 
+class Book:
+    """A store that is written and read from where no loop runs."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine = engine
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._store = self._runner.run(engine.open(clock)).store
+
+    def keep(self, story: Iterable[Told]) -> list[str]:
+        return keep(self, story)
+
+    def states(self) -> dict[Key, ConnectionState]:
+        return self._runner.run(self._store.states())
+
+    def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> object:
+        return self._runner.run(self._store.commit(bookings, told))
+
+    def reading(self, seconds: float | None = None) -> AbstractContextManager[Reader]:
+        return reading(self.engine.settings, seconds)
+
+    def execute(self, text: str) -> None:
+        self._runner.run(self.engine.rows(text))
+
+    def close(self) -> None:
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+
 class SQLite:
     """A file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def settings(self) -> StoreSettings:
+        return StoreSettings(f"sqlite:///{self.path}", RETENTION)
+
     async def open(self, clock: Clock) -> Opened:
         return await open_sqlite(self.path, clock)
 
     async def rows(self, query: str) -> list[Row]:
-        with closing(sqlite3.connect(self.path)) as db:
+        with closing(sqlite3.connect(self.path)) as db, db:
             return db.execute(query).fetchall()
 
     async def columns(self, table: str) -> set[str]:
@@ -57,6 +101,11 @@ class Shared:
         self.server = server
         self.database = server.new_database()
         self.url = server.url(self.database)
+
+    @property
+    def settings(self) -> StoreSettings:
+        url, word = split(self.url)
+        return StoreSettings(url, RETENTION, None if word is None else GivenSecret(word))
 
     def way(self, node: str = "a") -> Way:
         return Way(self.url, node)

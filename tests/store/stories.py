@@ -1,14 +1,13 @@
 """What Wix told at which moment, booked by the core and kept in a real store."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from monitor.core.effects import ConnectionFirstSeen, Transition
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Observed, Status
-from monitor.store import Booking
-from monitor.store.sqlite.file import File
+from monitor.store import Booking, Key
 
 
 class Told(NamedTuple):
@@ -20,7 +19,15 @@ class Told(NamedTuple):
     reason: ErrorReason | None = None
 
 
-def keep(store: File, story: Iterable[Told]) -> list[str]:
+class Kept(Protocol):
+    """A store that is used from where no loop runs."""
+
+    def states(self) -> dict[Key, ConnectionState]: ...
+
+    def commit(self, bookings: Sequence[Booking], told: Collection[str], /) -> object: ...
+
+
+def keep(store: Kept, story: Iterable[Told]) -> list[str]:
     """Book a story, each poll a commit; the ids of its announcements."""
     states = store.states()
     told: list[str] = []

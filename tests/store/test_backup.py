@@ -12,8 +12,9 @@ import pytest
 
 from monitor.core.model import Status
 from monitor.errors import BackupError
-from monitor.store.reading import Wanted, reading
+from monitor.store.reading import Wanted
 from monitor.store.sqlite.file import File, open_file
+from monitor.store.sqlite.reading import reading_file
 from tests.store.samples import ANNA, START, Machine
 from tests.store.stories import Told, keep
 
@@ -22,7 +23,7 @@ COMMITS_AT_MOST: Final = 20_000
 
 
 def by_command(source: Path, copy: Path) -> None:
-    with reading(source) as reader:
+    with reading_file(source) as reader:
         reader.back_up(copy)
 
 
@@ -98,7 +99,7 @@ def test_a_copy_is_one_file_and_read_like_the_store(path: Path, store: File) -> 
     copy = path.with_name("copy.db")
     by_command(path, copy)
     assert [each.name for each in path.parent.glob("copy.db*")] == ["copy.db"]
-    with reading(copy) as reader:
+    with reading_file(copy) as reader:
         assert len(list(reader.seen(Wanted()))) == 3
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
@@ -13,6 +14,7 @@ from monitor.core.model import ErrorReason, FailureReason, PollFailed, Status
 from monitor.core.shards import ALONE, Shard
 from monitor.core.site import SiteState
 from monitor.store.sqlite.file import open_file
+from monitor.store.sqlite.reading import reading_file
 from monitor.view.facts import Facts
 from monitor.web.server import Known, Server
 from tests.store.samples import connection
@@ -99,7 +101,8 @@ def keep_a_past(path: Path) -> None:
 def served(facts: Facts, store: Path | None = None, shard: Shard = ALONE, **options: Any) -> Iterator[str]:
     """The URL of a server that shows these, on a thread of its own."""
     loop = asyncio.new_event_loop()
-    known = Known(lambda: facts, store, "/etc/it/monitor.yml", shard)
+    opened = None if store is None else partial(reading_file, store)
+    known = Known(lambda: facts, opened, "/etc/it/monitor.yml", shard)
 
     async def begin() -> tuple[Server, str]:
         server = Server(Daemon().metrics, lambda: None, known=known, **options)
