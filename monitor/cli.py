@@ -95,6 +95,11 @@ def cli() -> None:
 @cli.command()
 @config_file_flag
 @flag("--config.auto-reload", is_flag=True, help="Take the configuration as it changes, without a SIGHUP.")
+@flag(
+    "--node.name",
+    metavar="NAME",
+    help="What this node is called among those that share a PostgreSQL; the host's name, unless it is said.",
+)
 @shard_flags(
     "Which of the daemons that share this configuration this one is, counted from 0; it watches its sites.",
     "How many daemons share this configuration, this one among them.",
@@ -113,6 +118,7 @@ def run(
     *,
     config_file: Path,
     config_auto_reload: bool,
+    node_name: str | None,
     shard: int | None,
     total_shards: int | None,
     web_listen_address: tuple[Address, ...],
@@ -129,7 +135,8 @@ def run(
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
     warn_of(log, _warnings([loaded], web_config))
-    outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload)
+    node = node_name or platform.node()
+    outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload, node=node)
     web = WebOptions(web_listen_address, web_config, web_systemd_socket, web_enable_lifecycle)
     sys.exit(0 if _run(serve(loaded, outside, web)) else 1)
 

@@ -26,7 +26,7 @@ from monitor.tasks import TaskBag
 from monitor.view.facts import Facts, SiteFacts
 from monitor.view.failures import Failures
 from monitor.wix.client import Api
-from monitor.wix.pace import Pace, Slots
+from monitor.wix.pace import Pace, Permit, Slots
 from monitor.wix.site import adapt_site, connect_site
 
 _AT_A_TIME: Final = 1000  # connections: less than a millisecond
@@ -59,8 +59,10 @@ class Fleet:
         log: FilteringBoundLogger,
         redactor: Redactor,
         on_task_error: Callable[[BaseException], None],
+        permit: Permit,
     ) -> None:
         self.settings = settings
+        self._permit = permit
         self._api = api
         self._ledger = ledger
         self._reporter = reporter
@@ -180,6 +182,7 @@ class Fleet:
             self._clock,
             hide=self._redactor.hide,
             on_renewed=lambda: self._log.debug("token_renewed", site=site.name),
+            permit=self._permit,
         )
         if (left := self._left.pop(site.credential.quota, None)) is not None:
             client.pace.inherit(left)

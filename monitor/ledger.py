@@ -79,6 +79,7 @@ class Ledger:
         self._may_tell = may_tell
         self._pending: list[_Waiting] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
+        self._kept: list[_Waiting] = []  # written, and not told yet
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._news = asyncio.Event()
@@ -105,8 +106,11 @@ class Ledger:
         What was committed of them and not told, or not marked, is told under the same ids.
         """
         self._known.update(states)
-        self._reporter.emit(untold)
-        self._told += [told.transition_id for told in untold]
+        waiting = (what for each in (*self._pending, *self._kept) for what in each.booking.announcements)
+        heard = {*self._told, *(each.transition_id for each in waiting)}  # told, or to be told, from here
+        news = [each for each in untold if each.transition_id not in heard]
+        self._reporter.emit(news)
+        self._told += [each.transition_id for each in news]
         self._news.set()
 
     def forget(self, connections: Iterable[Connection]) -> None:
@@ -116,6 +120,7 @@ class Ledger:
             self._known.pop(key, None)
             self._confirmed.pop(key, None)
         self._pending = [each for each in self._pending if _key(each.booking.connection) not in keys]
+        self._kept = [each for each in self._kept if _key(each.booking.connection) not in keys]
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         """Remember that this connection is watched, before its first poll too."""
@@ -151,6 +156,7 @@ class Ledger:
 
         What it told is marked by the next one.
         """
+        self._tell()
         async with self._writing:
             batch, marks = self._pending[:BATCH], self._told[:]
             if not batch and not marks:
@@ -160,7 +166,8 @@ class Ledger:
                 return False
             del self._told[: len(marks)]
             kept = self._taken_out(batch)
-            self._tell(each for each in kept if _key(each.booking.connection) not in refused)
+            self._kept += [each for each in kept if _key(each.booking.connection) not in refused]
+            self._tell()
         return True
 
     async def checkpoint(self, deadline: float = math.inf) -> bool:
@@ -207,7 +214,9 @@ class Ledger:
         patience = max(self._checkpoint_at - now, 0.0)
         if not self._pending:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(patience, _MARK_SECONDS) if self._told else patience):
+                async with asyncio.timeout(
+                    min(patience, _MARK_SECONDS) if self._told or self._kept else patience
+                ):
                     await self._news.wait()
         self._news.clear()
 
@@ -236,11 +245,15 @@ class Ledger:
         del self._pending[: len(left)]
         return left
 
-    def _tell(self, kept: Iterable[_Waiting]) -> None:
-        for booking, effects in kept:
-            if self._may_tell(booking.connection):
-                self._reporter.emit(effects)
-                self._told += [told.transition_id for told in booking.announcements]
+    def _tell(self) -> None:
+        """Tell what is kept, in order, but for what may not be told now."""
+        kept, self._kept = self._kept, []
+        for each in kept:
+            if self._may_tell(each.booking.connection):
+                self._reporter.emit(each.effects)
+                self._told += [told.transition_id for told in each.booking.announcements]
+            else:
+                self._kept.append(each)
 
     def _ready(self, keys: Collection[Key]) -> dict[Key, tuple[Connection, ConnectionState]]:
         """What was confirmed of these, but for where a booking waits, lest it be overtaken."""

@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from structlog.typing import FilteringBoundLogger
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, Settings, StoreSettings
+from monitor.config import Loaded, Settings, StoreSettings, share
+from monitor.core.model import Connection
 from monitor.core.shards import ALONE
-from monitor.errors import CannotStartError, ConfigError, Problem
+from monitor.errors import CannotStartError, ConfigError, Problem, StoreError
 from monitor.feeds import Feeds
 from monitor.fleet import Fleet, checkpoint_for
 from monitor.ledger import Ledger
@@ -40,6 +41,10 @@ from monitor.tasks import TaskBag
 from monitor.view.facts import Facts
 from monitor.web.server import Known, Page, ReloadAnswer, Server, WebOptions
 from monitor.wix.client import Api
+from monitor.wix.pace import UNSHARED, Permit
+
+if TYPE_CHECKING:
+    from monitor.cluster import Cluster
 
 DRAIN_SECONDS: Final = 6.0
 """How long a stop waits for answers under way; with all the rest it ends within 10 s."""
@@ -65,7 +70,7 @@ _STATUS_EVERY: Final = 5  # heartbeats
 class Outside:
     """What the daemon takes from the process it runs in.
 
-    `auto_reload`: whether it takes the configuration as it changes.
+    `auto_reload`: whether it takes the configuration as it changes; `node`: what it is called among others.
     """
 
     log: FilteringBoundLogger
@@ -73,6 +78,7 @@ class Outside:
     clock: Clock
     notifier: Notifier
     auto_reload: bool = False
+    node: str = ""
 
 
 class Service:
@@ -109,6 +115,10 @@ class Service:
         self._schedule = Schedule(self._clock, self._tick_skipped, self._tick_failed)
         self._tasks = TaskBag(self._task_failed)
         self._store = opened.store
+        self._whole = loaded.settings
+        self._cluster = self._cluster_over(opened, outside)
+        keep = self._whole.store.on_engine_loss == "keep"
+        self._permit: Permit = UNSHARED if self._cluster is None or keep else self._cluster
         self._untold = opened.untold
         if opened.set_aside is not None:
             self._telemetry.store_failed()
@@ -123,9 +133,10 @@ class Service:
             self._log,
             checkpoint_for(loaded.settings),
             known=opened.known,
+            may_tell=self._may_tell,
         )
         self._fleet = Fleet(
-            loaded.settings,
+            loaded.settings if self._cluster is None else share(loaded.settings, ()),
             self._api,
             self._ledger,
             reporter=reporter,
@@ -135,6 +146,7 @@ class Service:
             log=self._log,
             redactor=outside.redactor,
             on_task_error=self._task_failed,
+            permit=self._permit,
         )
         self._reloader = Reloader(
             loaded,
@@ -187,16 +199,40 @@ class Service:
         except CannotStartError:
             await self._api.close()
             raise
+        if self._cluster is not None:
+            await self._join(self._cluster, urls)
         self._telemetry.config_reloaded(self._wall())
         self._ledger.learn({}, self._untold)
         self._tasks.start(self._ledger.run(), name="ledger")
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
         self._fleet.start()
-        self._feeds.take_over(self._fleet.settings)
+        self._feeds.take_over(self._whole)
         self._schedule.start()
         self._tasks.start(self._guard(), name="guard")
         return urls
+
+    def _cluster_over(self, opened: Opened, outside: Outside) -> "Cluster | None":
+        if opened.shared is None:
+            return None
+        from monitor.cluster import Cluster  # noqa: PLC0415  its driver is an extra
+
+        return Cluster(
+            outside.node, opened.shared, self._clock, self._log, self._telemetry, self._task_failed
+        )
+
+    async def _join(self, cluster: "Cluster", urls: list[str]) -> None:
+        try:
+            await cluster.start(urls, self._whole, self._fleet, self._ledger)
+        except (CannotStartError, StoreError) as error:
+            await self._server.stop()
+            await self._api.close()
+            place = self._whole.store.place
+            told = f"{place} cannot be shared ({error}); see to its log"
+            raise error if isinstance(error, CannotStartError) else CannotStartError(told) from error
+
+    def _may_tell(self, connection: Connection) -> bool:
+        return self._cluster is None or self._cluster.may_tell(connection)
 
     async def _until(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._failed)]  # noqa: TID251  held here
@@ -214,6 +250,8 @@ class Service:
         await self._feeds.close()
         await self._tasks.drain(0)
         unwritten = await self._ledger.close(CLOSE_SECONDS)
+        if self._cluster is not None:
+            await self._cluster.stop()
         await self._server.stop()
         await self._api.close()
         if unwritten:
@@ -255,7 +293,7 @@ class Service:
         """Every hour, but for the first: a clock that is wrong at boot has been set by then."""
         if self._beats * _HEARTBEAT < _PURGE_EVERY / 2:
             return
-        settings = self._fleet.settings
+        settings = self._whole
         watched = {(each.site, each.id) for site in settings.sites for each in site.connections}
         self._tasks.start(self._ledger.purge(settings.store.history_retention, watched), name="purge")
 
@@ -265,6 +303,8 @@ class Service:
 
     def _pieces(self, dialect: Dialect) -> Iterator[Piece]:
         """The page as of when its first piece is asked for."""
+        if self._cluster is not None:
+            self._cluster.measure()
         yield from pieces(self._fleet.snapshot(), self._telemetry, dialect, self._renderer)
 
     def _facts(self) -> Facts:
@@ -296,14 +336,18 @@ class Service:
     async def _take_over(self, settings: Settings) -> None:
         if self._not_ready is not None:
             raise self._refusal("", "the daemon is stopping")
-        for key, before, after in _unchangeable(self._fleet.settings.store, settings.store):
+        for key, before, after in _unchangeable(self._whole.store, settings.store):
             if before != after:
                 raise self._refusal(f"store.{key}", "cannot change while the daemon runs; restart it")
         try:
             await self._api.adapt(settings.api)
         except (OSError, ssl.SSLError) as error:
             raise self._refusal("api.ca_file", f"cannot be used: {error}") from error
-        self._fleet.take_over(settings)
+        self._whole = settings
+        if self._cluster is None:
+            self._fleet.take_over(settings)
+        else:
+            self._cluster.take_over(settings)
         self._feeds.take_over(settings)
 
     def _refusal(self, path: str, message: str) -> ConfigError:
@@ -350,7 +394,9 @@ async def serve(
     sys.setswitchinterval(_TURN)
     gc.disable()  # until it is ready: what a start makes stays, and looking for cycles in it costs seconds
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes here
-    opened = await open_store(loaded.settings.store, outside.clock, hide=outside.redactor.hide)
+    opened = await open_store(
+        loaded.settings.store, outside.clock, node=outside.node, hide=outside.redactor.hide
+    )
     if opened.set_aside is not None:  # told before the start can fail: the next one would find no trace
         outside.log.error("store_set_aside", kept_as=str(opened.set_aside), mend="history begins anew")
     return await Service(loaded, outside, opened, hangup, web).run(stop, announce)

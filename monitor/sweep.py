@@ -312,6 +312,8 @@ class Sweep:
             self._telemetry.poll_lagged(self.lag_seconds)
 
         observation = await self.client.get_connection(watched.connection.id, on_started=started, trial=trial)
+        if self.pace.permit.lost:  # another node may have asked since
+            return
         now = self._clock.now()
         self._reporter.emit(self.pace.settle(observation, now, trial=trial))  # the site's state is not stored
         if isinstance(observation, PollFailed):

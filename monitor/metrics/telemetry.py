@@ -29,6 +29,12 @@ MissReason = Literal["overrun", "overlap"]
 
 _MISS_REASONS: Final = ("overrun", "overlap")
 _FIELDS: Final = ("status", "errorReason", "calendarType")
+_NODE: Final = (
+    "wix_calendar_monitor_lease_held",
+    "wix_calendar_monitor_nodes",
+    "wix_calendar_monitor_sites",
+    "wix_calendar_monitor_sites_unowned",
+)
 _REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ENCODERS: Final = {
@@ -52,6 +58,7 @@ class Telemetry:
         self._fenced = self._counter("wix_calendar_monitor_fenced_writes_total", shown=False)
         self._feed_up = self._gauge("wix_calendar_monitor_feed_up")
         self._feed_success = self._gauge("wix_calendar_monitor_feed_last_success_timestamp_seconds")
+        self._node = [_Late(name, self._registry) for name in _NODE]
         self._tick = _Late("wix_calendar_monitor_last_tick_timestamp_seconds", self._registry)
         self._loaded = _Late("wix_calendar_monitor_config_last_reload_successful", self._registry)
         self._loaded_at = _Late(
@@ -115,6 +122,11 @@ class Telemetry:
     def writes_fenced(self, count: int) -> None:
         """The store refused so many states, as another node has taken their connections over."""
         self._fenced.inc(count)
+
+    def node_stands(self, *, holds: bool, nodes: int, owned: int, unowned: int) -> None:
+        """How this node stands among those that share the store: its lease, who lives, what is whose."""
+        for gauge, value in zip(self._node, (holds, nodes, owned, unowned), strict=True):
+            gauge.set(value)
 
     def render(self, dialect: Dialect) -> bytes:
         """The families of this process, without the line that ends an OpenMetrics page."""

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from monitor.core.model import Connection, ConnectionState
 from monitor.store.rows import Announcement
+
+if TYPE_CHECKING:
+    from monitor.store.postgresql.store import Shared
 
 Key = tuple[str, str]
 """Site and Wix's id: a new name keeps its state."""
@@ -47,9 +50,13 @@ class Store(Protocol):
 
 
 class Opened(NamedTuple):
-    """An open store and what was read of it, and where a file that could not be read was set aside."""
+    """An open store and what was read of it.
+
+    `set_aside` is where a file that could not be read was moved, `shared` what a node has of a PostgreSQL.
+    """
 
     store: Store
     known: dict[Key, ConnectionState]
     untold: list[Announcement]
     set_aside: Path | None = None
+    shared: "Shared | None" = None

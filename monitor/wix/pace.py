@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -27,6 +27,34 @@ from monitor.errors import OutdatedError, WithheldError
 
 WINDOW: Final = 60.0
 """Seconds of the rolling window."""
+
+
+class Permit(Protocol):
+    """Whether this process may ask Wix at all: nobody else asks for the same, as far as it can know."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it surely may now."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it may not, for now."""
+
+    async def renewed(self) -> None:
+        """Wait until it holds. Raises WithheldError where it is lost."""
+
+
+class Unshared:
+    """The permit of a process that shares with nobody."""
+
+    holds = True
+    lost = False
+
+    async def renewed(self) -> None:
+        """It holds."""
+
+
+UNSHARED: Final = Unshared()
 
 
 class Slot(asyncio.Semaphore):
@@ -117,9 +145,16 @@ class Pace:
     """Everything that holds a site's requests back: its breaker, Retry-After, budget and slots."""
 
     def __init__(
-        self, site: Site, requests_per_minute: int, slots: Slots, clock: Clock, jitter: Callable[[], float]
+        self,
+        site: Site,
+        requests_per_minute: int,
+        slots: Slots,
+        clock: Clock,
+        jitter: Callable[[], float],
+        permit: Permit = UNSHARED,
     ) -> None:
         self.site = site
+        self.permit = permit
         self.state = SiteState()
         self.requests_per_minute = requests_per_minute
         self.requests = 0
@@ -139,9 +174,11 @@ class Pace:
         """Wait for leave to send one request; it is held, and to be given back to `leave`, while that lasts.
 
         Raises WithheldError where the site is down (unless this is the breaker's trial) or told us to wait,
-        OutdatedError where the request is not `fit` any more when its turn comes.
+        or where there is no permit, OutdatedError where the request is not `fit` any more at its turn.
         """
         self.check(trial=trial)
+        if not self.permit.holds:
+            await self.permit.renewed()
         held = self._take_at_once() or await self._wait_for_turn(trial=trial)
         if not fit():
             _release(held)
@@ -206,10 +243,12 @@ class Pace:
         self._changed.set()
 
     def check(self, *, trial: bool) -> None:
-        """Raise WithheldError where the site is down (unless this is the breaker's trial) or must wait."""
+        """Raise WithheldError where the site is down (unless this is the trial), or it or we must wait."""
         state = self.state
-        if (state.outage is not None and not trial) or (
-            state.wait_until is not None and state.must_wait(self._clock.now())
+        if (
+            self.permit.lost
+            or (state.outage is not None and not trial)
+            or (state.wait_until is not None and state.must_wait(self._clock.now()))
         ):
             raise WithheldError(self.site.name)
 

@@ -7,7 +7,7 @@ from monitor.clock import Clock
 from monitor.config import SiteSettings
 from monitor.core.site import Site
 from monitor.wix.client import Api, WixClient
-from monitor.wix.pace import Pace, Slots
+from monitor.wix.pace import UNSHARED, Pace, Permit, Slots
 
 
 def connect_site(
@@ -18,9 +18,11 @@ def connect_site(
     *,
     hide: Callable[[str], None],
     on_renewed: Callable[[], None],
+    permit: Permit = UNSHARED,
 ) -> WixClient:
     """The client of one site; nothing is sent yet."""
-    pace = Pace(_site(settings), settings.requests_per_minute, slots, clock, lambda: random.uniform(-1, 1))  # noqa: S311
+    jitter = lambda: random.uniform(-1, 1)  # noqa: E731, S311
+    pace = Pace(_site(settings), settings.requests_per_minute, slots, clock, jitter, permit)
     return WixClient(api, pace, clock, settings.credential, hide, on_renewed)
 
 

@@ -91,6 +91,7 @@ def page(accept: str) -> str:
     telemetry.ticked(1772366400.0)
     telemetry.config_reloaded(1772366400.0)
     telemetry.store_is_shared()
+    telemetry.node_stands(holds=True, nodes=2, owned=1, unowned=0)
     telemetry.feed_looked_at("downtown", "https://inventory.example.org", 1772366400.0, well=True)
     body, _ = render(full(), telemetry, accept)
     return body.decode()

@@ -11,6 +11,7 @@ from typing import Final
 from monitor.simulator import Connection, Scenario, Simulator
 from tests.fleet import oauth_site
 from tests.judge.evidence import Evidence, Terms
+from tests.postgresql import PASSWORD
 from tests.rig.apart import Apart, apart
 from tests.rig.database import Database, database
 from tests.rig.history import watch_leases
@@ -196,7 +197,7 @@ async def _prepare(its: Rig, folder: Path, plan: Plan, place: Apart | None) -> N
     for number in range(1, plan.nodes + 1):
         name = f"n{number}"
         apart_ = place if name == APART else None
-        await its.add(name, folder, _store(plan, its.database, apart_), apart_)
+        await its.add(name, folder, _store(folder, plan, its.database, apart_), apart_)
     for name in its.nodes:
         await its.start(name)
         if its.database is not None and name == APART:
@@ -204,11 +205,18 @@ async def _prepare(its: Rig, folder: Path, plan: Plan, place: Apart | None) -> N
     await its.every_site_asked(PATIENCE)
 
 
-def _store(plan: Plan, its: Database | None, place: Apart | None) -> dict[str, object]:
+def _store(folder: Path, plan: Plan, its: Database | None, place: Apart | None) -> dict[str, object]:
     if its is None:
         return {}
+    word = folder / "password"
+    word.write_text(PASSWORD)
+    word.chmod(0o600)
     url = its.url() if place is None else its.url(place.database)
-    return {"url": url, "lease_ttl": f"{plan.ttl:g}s"}
+    return {
+        "url": url.replace(f":{PASSWORD}@", "@"),
+        "password_file": str(word),
+        "lease_ttl": f"{plan.ttl:g}s",
+    }
 
 
 def _scenario(plan: Plan) -> Scenario:

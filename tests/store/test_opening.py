@@ -50,7 +50,8 @@ async def test_the_engine_that_the_url_names_is_opened(
     ):
         opened = await open_store(settings, clock)
         assert (opened.known, opened.untold, opened.set_aside) == ({}, [], None)
-        assert bool(await opened.store.commit([change(1)], [])) is settings.is_shared, "nothing is owned yet"
+        assert (opened.shared is not None) is settings.is_shared
+        assert not await opened.store.commit([], [])
         await opened.store.close()
 
 

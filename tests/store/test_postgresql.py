@@ -77,13 +77,15 @@ async def test_an_owner_that_lost_a_unit_and_has_it_again_does_not_write_under_i
     assert await store.commit([change(2)], []) == {("downtown", "id-1")}
 
 
-async def test_a_node_without_an_incarnation_owns_nothing_and_may_mark_what_it_told(
+async def test_a_node_without_an_incarnation_writes_nothing_for_now_and_may_mark_what_it_told(
     nodes: tuple[Node, Node],
 ) -> None:
     (store, held), _ = nodes
     await store.commit([change(1)], [])
     held.incarnation = None
-    assert await store.commit([change(2)], [transition(1).transition_id]) == {("downtown", "id-1")}
+    with pytest.raises(StoreError, match="no lease at present"):
+        await store.commit([change(2)], [])
+    assert not await store.commit([], [transition(1).transition_id])
     assert await store.untold() == []
 
 

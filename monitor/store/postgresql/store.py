@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from monitor.clock import Clock
 from monitor.core.model import ConnectionState
@@ -19,6 +19,7 @@ from monitor.errors import CannotStartError, StoreError
 from monitor.store.face import Booking, Key, Opened
 from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, telling_failures
 from monitor.store.postgresql.held import Held
+from monitor.store.postgresql.leases import Leases
 from monitor.store.postgresql.migrating import bring_up_to_date
 from monitor.store.postgresql.schema import TRANSITION_COLUMNS, array_of, columns_of
 from monitor.store.retention import PURGE_ROWS, Retention
@@ -139,6 +140,8 @@ class SharedStore:
 
     async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
         """Keep what is of units that this node owns by now, and all marks: what was told is told."""
+        if bookings and self._held.incarnation is None:  # they may be ours again in a moment
+            raise StoreError("this node has no lease at present")
         units = {_key(each): self._held.unit_of(*_key(each)) for each in bookings}
         epochs = {unit: self._held.epochs[unit] for unit in units.values() if unit in self._held.epochs}
         ours = [each for each in bookings if units[_key(each)] in epochs]
@@ -198,6 +201,14 @@ class SharedStore:
                 yield connection
 
 
+class Shared(NamedTuple):
+    """What a node has of a PostgreSQL: the store, what of it is the node's, and how that is had."""
+
+    store: SharedStore
+    held: Held
+    leases: Leases
+
+
 async def open_postgresql(engine: Engine, node: str, held: Held, clock: Clock) -> Opened:
     """Open the store of a node, make its tables or bring them up to date. Raises CannotStartError.
 
@@ -210,7 +221,8 @@ async def open_postgresql(engine: Engine, node: str, held: Held, clock: Clock) -
             newest: int | None = await pool.fetchval("SELECT max(kept_at) FROM connection")
     except StoreError as error:
         raise CannotStartError(f"{engine.shown} cannot be used ({error}); see to its log") from error
-    return Opened(SharedStore(pool, node, held, clock, newest), {}, [])
+    store = SharedStore(pool, node, held, clock, newest)
+    return Opened(store, {}, [], shared=Shared(store, held, Leases(pool, engine)))
 
 
 def _key(booking: Booking) -> Key:

@@ -1,0 +1,96 @@
+"""This node among the others: what it may poll, and until when; see `heart` and `mover`."""
+
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock
+from monitor.cluster.heart import Heart
+from monitor.cluster.mover import Mover
+from monitor.config import Settings
+from monitor.core.model import Connection
+from monitor.fleet import Fleet
+from monitor.ledger import Ledger
+from monitor.metrics.telemetry import Telemetry
+from monitor.store.postgresql.leases import Node
+from monitor.store.postgresql.store import Shared
+from monitor.tasks import TaskBag
+
+__all__ = ["Cluster"]
+
+
+class Cluster:
+    """A node: its heart, and its mover once there is a fleet to move."""
+
+    def __init__(
+        self,
+        name: str,
+        shared: Shared,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        telemetry: Telemetry,
+        on_task_error: Callable[[BaseException], None],
+    ) -> None:
+        self._name = name
+        self._shared = shared
+        self._clock = clock
+        self._log = log
+        self._telemetry = telemetry
+        self._tasks = TaskBag(on_task_error)
+        self._heart: Heart | None = None
+        self._mover: Mover | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the others surely respect our lease now."""
+        return self._heart is not None and self._heart.holds
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is no lease, as far as we know."""
+        return self._heart is None or self._heart.incarnation is None
+
+    async def renewed(self) -> None:
+        """Wait until the lease is known to hold. Raises WithheldError where it is lost."""
+        if self._heart is not None:
+            await self._heart.renewed()
+
+    def may_tell(self, connection: Connection) -> bool:
+        """Whether what changed there is ours to tell now."""
+        unit = self._shared.held.unit_of(connection.site, connection.id)
+        return self.holds and unit in self._shared.held.epochs
+
+    async def start(self, urls: Sequence[str], settings: Settings, fleet: Fleet, ledger: Ledger) -> None:
+        """Join, claim what is free, and go on so. Raises CannotStartError, StoreError."""
+        node, ttl = Node(self._name, urls), settings.store.lease_ttl
+        heart = self._heart = Heart(
+            lambda former: self._shared.leases.join(node, ttl, former), ttl, self._clock, self._log
+        )
+        mover = self._mover = Mover(
+            self._name, heart, self._shared, settings, fleet=fleet, ledger=ledger, log=self._log
+        )
+        await heart.start()
+        await mover.move()
+        self._tasks.start(heart.run(), name="heart")
+        self._tasks.start(mover.run(), name="mover")
+
+    def take_over(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        if self._mover is not None:
+            self._mover.take_over(settings)
+
+    async def stop(self) -> None:
+        """Hand over what is left, and be gone; what was to be written has been."""
+        await self._tasks.drain(0)
+        if self._heart is not None:
+            await self._heart.stop()
+
+    def measure(self) -> None:
+        """Tell the instruments how it stands."""
+        if self._heart is not None and self._mover is not None:
+            self._telemetry.node_stands(
+                holds=self._heart.holds,
+                nodes=len(self._heart.peers),
+                owned=self._mover.owned,
+                unowned=self._mover.unowned,
+            )

@@ -1,0 +1,217 @@
+"""The heart: renews this node's lease, on PostgreSQL's clock, and knows whether the others respect it now.
+
+    join ─▶ beat, beat, beat … ─▶ lost (no renewal, or the session ended) ─▶ join as another incarnation
+
+A node whose lock has fallen is taken over from at once, though it may live and not have heard of it: its
+machine paused, or the network swallowed the news. So nothing is asked of Wix unless a renewal was good less
+than `CONFIRMED` ago, counted from before it was sent; requests wait for the next one. And from a node without
+its lock nothing is taken until `GRACE`, which is longer, after that was seen first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock
+from monitor.errors import CannotStartError, StoreError, WithheldError
+from monitor.store.postgresql.leases import Membership, NameTakenError, Peer
+
+HEARTBEAT: Final = 0.25
+"""Seconds between two renewals."""
+
+CONFIRMED: Final = 0.55
+"""Seconds for which a good renewal lets Wix be asked."""
+
+GRACE: Final = 0.65
+"""Seconds for which a node without its lock is left alone."""
+
+_PATIENCE_PART: Final = 0.5  # of a lease, that an answer may take
+_CALM: Final = 1.5  # seconds
+
+Join = Callable[[UUID | None], Awaitable[Membership]]
+"""Joins; told which incarnation this process was before."""
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """Nobody listens."""
+
+
+class Heart:
+    """This node's life; `on_beat` is called when there may be something to do, `on_lost` when a life ends."""
+
+    def __init__(self, join: Join, ttl: timedelta, clock: Clock, log: FilteringBoundLogger) -> None:
+        self.peers: Sequence[Peer] = ()
+        self.on_beat: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _nothing
+        self._join = join
+        self._ttl = ttl.total_seconds()
+        self._clock = clock
+        self._log = log
+        self._membership: Membership | None = None
+        self._lives: set[UUID] = set()  # this process's, the present one too
+        self._former: UUID | None = None
+        self._settled = False
+        self._confirmed_at = -CONFIRMED
+        self._same_since = 0.0  # these peers
+        self._missing_since: dict[UUID, float] = {}
+        self._hurry = asyncio.Event()
+        self._renewed: asyncio.Future[None] | None = None
+        self._lost_at: datetime | None = None
+
+    @property
+    def incarnation(self) -> UUID | None:
+        """Who we are, None while we are nobody."""
+        return None if self._membership is None else self._membership.incarnation
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is watched is surely ours now."""
+        return self._settled and self._clock.monotonic() < self._confirmed_at + CONFIRMED
+
+    @property
+    def calm(self) -> bool:
+        """Whether the same nodes have lived for a while: nothing is handed over to one that flaps."""
+        return self._clock.monotonic() >= self._same_since + _CALM
+
+    def left_alone(self, owner: UUID | None) -> float:
+        """For how many seconds more nothing is taken from an owner that does not live."""
+        if owner is None or owner in self._lives:
+            return 0.0
+        now = self._clock.monotonic()
+        return max(self._missing_since.setdefault(owner, now) + GRACE - now, 0.0)
+
+    def settle(self) -> None:
+        """What is watched is ours in this life too, or is watched no more."""
+        self._settled = True
+        self._tell_those_who_wait()
+
+    async def renewed(self) -> None:
+        """Wait until the lease is known to hold. Raises WithheldError where it is lost."""
+        while not self.holds:
+            if self._membership is None:
+                raise WithheldError("no lease")
+            if self._renewed is None:
+                self._renewed = asyncio.get_running_loop().create_future()
+            self._hurry.set()
+            await asyncio.shield(self._renewed)
+
+    async def start(self) -> None:
+        """Come alive. Raises CannotStartError, StoreError.
+
+        Another node's name is waited for as long as a lease lives: it may be our own of before a crash.
+        """
+        until = self._clock.monotonic() + self._ttl + 1.0
+        while True:
+            try:
+                await self._come_alive()
+            except NameTakenError:
+                if self._clock.monotonic() >= until:
+                    raise
+                await asyncio.sleep(HEARTBEAT)
+            else:
+                return
+
+    async def run(self) -> None:
+        """Stay alive, or come alive again, until cancelled."""
+        while True:
+            await self._pause()
+            try:
+                if self._membership is None:
+                    await self._come_alive()
+                else:
+                    await self._beat(self._membership)
+            except (StoreError, CannotStartError) as error:
+                self._lose(str(error))
+
+    def hurry(self) -> None:
+        """Beat now rather than at the next time."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Own nothing more, and be gone; nobody calls `run` any more."""
+        membership, self._membership, self._settled = self._membership, None, False
+        self._tell_those_who_wait()
+        if membership is not None:
+            with suppress(StoreError):
+                await self._in_time(membership.leave())
+            membership.end()
+
+    async def _come_alive(self) -> None:
+        membership = await self._in_time(self._join(self._former))
+        self._membership, self._former = membership, membership.incarnation
+        self._lives.add(membership.incarnation)
+        membership.on_end(lambda: self._session_ended(membership))
+        await self._in_time(membership.on_news(self._heard))
+        await self._beat(membership)
+
+    async def _beat(self, membership: Membership) -> None:
+        sent = self._clock.monotonic()
+        peers = await self._in_time(membership.beat())
+        if membership is not self._membership:
+            raise StoreError("the connection to PostgreSQL has ended")
+        if peers is None:
+            raise StoreError("the lease had ended before it was renewed")
+        self._confirmed_at = sent
+        self._see(peers)
+        self._tell_held()
+        self._tell_those_who_wait()
+        self.on_beat()
+
+    def _see(self, peers: Sequence[Peer]) -> None:
+        if peers == self.peers:
+            return
+        now = self._clock.monotonic()
+        gone = {each.incarnation for each in self.peers} - {each.incarnation for each in peers}
+        self._missing_since |= dict.fromkeys(gone, now)
+        self.peers, self._same_since = peers, now
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        patience = self._ttl * _PATIENCE_PART
+        try:
+            async with asyncio.timeout(patience):
+                return await work
+        except TimeoutError:
+            raise StoreError(f"PostgreSQL has not answered within {patience:g} s") from None
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT):
+                await self._hurry.wait()
+        self._hurry.clear()
+
+    def _heard(self) -> None:
+        self._hurry.set()
+        self.on_beat()
+
+    def _session_ended(self, membership: Membership) -> None:
+        if membership is self._membership:
+            self._lose("the connection to PostgreSQL has ended")
+            self._hurry.set()
+
+    def _lose(self, reason: str) -> None:
+        """Others may own soon what we owned: our lock has fallen, or is about to."""
+        membership, self._membership, self._settled = self._membership, None, False
+        if membership is not None:
+            membership.end()
+            self.on_lost()
+        self._tell_those_who_wait()
+        if self._lost_at is None:
+            self._lost_at = self._clock.now()
+            self._log.error("lease_lost", reason=reason)
+
+    def _tell_held(self) -> None:
+        if self._lost_at is not None:
+            self._log.info("lease_held", after_seconds=(self._clock.now() - self._lost_at).total_seconds())
+            self._lost_at = None
+
+    def _tell_those_who_wait(self) -> None:
+        waiting, self._renewed = self._renewed, None
+        if waiting is not None:
+            waiting.set_result(None)

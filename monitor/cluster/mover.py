@@ -1,0 +1,258 @@
+"""The mover: claims what no live node owns, and hands over what is another's by right.
+
+By right a unit belongs to the node that rendezvous hashing names among the live ones that have its site in
+their configuration. What the process watches and has not written stays with it through the end of a lease:
+a unit that it claims again, and that nobody has owned in between (its epoch tells), goes on as if nothing had
+been. Any other is read from the store first, as its last owner left it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+from uuid import UUID
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.cluster.heart import Heart
+from monitor.config import Settings, share, units
+from monitor.core.model import Connection, ConnectionState
+from monitor.core.shards import Unit, owner
+from monitor.errors import StoreError
+from monitor.fleet import Fleet
+from monitor.ledger import Ledger
+from monitor.store import Announcement, Key
+from monitor.store.postgresql.leases import Free, Peer
+from monitor.store.postgresql.store import Shared
+
+_AT_A_TIME: Final = 1000  # connections, between two turns of the loop
+_LOOK_EVERY: Final = 1.0  # seconds, though nothing has happened that we know of
+_TOLD: Final = 20  # names
+
+T = TypeVar("T")
+
+
+class Mover:
+    """Owns units with the other nodes, and lets the fleet watch those that are ours."""
+
+    def __init__(
+        self,
+        name: str,
+        heart: Heart,
+        shared: Shared,
+        settings: Settings,
+        *,
+        fleet: Fleet,
+        ledger: Ledger,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.unowned = 0  # units that a live node has in its configuration, and none owns
+        self._name = name
+        self._heart = heart
+        self._leases = shared.leases
+        self._store = shared.store
+        self._held = shared.held
+        self._whole = settings
+        self._fleet = fleet
+        self._ledger = ledger
+        self._log = log
+        self._news = asyncio.Event()
+        self._watched: set[Unit] = set()  # whose polls run
+        self._former: dict[Unit, int] = {}  # what an incarnation before owned, and at which epoch
+        self._parting: dict[Unit, Sequence[Connection]] = {}  # let go, and not handed over yet
+        self._offered: tuple[UUID, frozenset[Unit]] | None = None
+        self._offers: dict[tuple[UUID, int], frozenset[Unit]] = {}  # of those who live
+        self._rights: frozenset[Unit] = frozenset()  # what is ours while `_offers` are made
+        self._sizes: dict[Unit, int] = {}  # connections
+        self._unsure = False  # whether a claim may have succeeded that we did not hear of
+        self._measure(settings)
+        self._looked_at = -_LOOK_EVERY
+        self._looked_among: Sequence[Peer] = ()
+        heart.on_beat = self._beaten
+        heart.on_lost = self._lost
+
+    @property
+    def owned(self) -> int:
+        """Units that are ours."""
+        return len(self._held.epochs)
+
+    def take_over(self, settings: Settings) -> None:
+        """Go on with other settings; what they do not have any more is handed over soon."""
+        offered = set(units(settings))
+        self._part_with(self._watched - offered)
+        self._whole = settings
+        self._measure(settings)
+        self._watch(self._watched & offered)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Own what we ought to, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.move()
+            except StoreError:
+                self._unsure = True
+                self._heart.hurry()  # which will find out what is wrong, and tell
+
+    async def move(self) -> None:
+        """Claim and hand over, once. Raises StoreError."""
+        me = self._heart.incarnation
+        if me is None:
+            return
+        self._looked_at, self._looked_among = asyncio.get_running_loop().time(), self._heart.peers
+        await self._offer(me)
+        if self._unsure:
+            await self._take(me, await self._leases.owned(me))
+            self._unsure = False
+        rightful = await self._rightful()
+        free = await self._leases.free()
+        self.unowned = sum(any(each.unit in its for its in self._offers.values()) for each in free)
+        free = self._ripe(free)
+        if self._held.incarnation != me:
+            await self._claim_again(me, free)
+        await self._claim(me, [each for each in free if each.unit in rightful])
+        if self._heart.calm:
+            await self._hand_over(me, self._held.epochs.keys() - rightful)
+
+    def _beaten(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._heart.peers is not self._looked_among or now >= self._looked_at + _LOOK_EVERY:
+            self._news.set()
+
+    def _lost(self) -> None:
+        """The lease has ended: nothing of ours is written until it is claimed again."""
+        self._former |= self._held.epochs
+        self._held.incarnation = None
+        self._held.epochs.clear()
+
+    async def _offer(self, me: UUID) -> None:
+        offered = frozenset(units(self._whole))
+        if self._offered != (me, offered):
+            await self._leases.offer(me, offered)
+            self._offered = me, offered
+
+    async def _rightful(self) -> frozenset[Unit]:
+        """What is ours by right while these nodes live."""
+        seen = {(each.incarnation, each.offers_version): each for each in self._heart.peers}
+        if self._offers.keys() != seen.keys():
+            told = await self._leases.offers_of([seen[key] for key in seen.keys() - self._offers.keys()])
+            self._offers = {key: self._offers.get(key) or told.get(key[0], frozenset()) for key in seen}
+            offers = {peer.name: self._offers[key] for key, peer in seen.items()}
+            self._rights = await asyncio.to_thread(_rights, self._name, offers)
+        return self._rights
+
+    def _ripe(self, free: Sequence[Free]) -> list[Free]:
+        """Those that may be taken now; the others are looked at again when they may."""
+        waits = {owner: self._heart.left_alone(owner) for owner in {each.owner for each in free}}
+        if (soonest := min(filter(None, waits.values()), default=None)) is not None:
+            asyncio.get_running_loop().call_later(soonest, self._news.set)
+        return [each for each in free if not waits[each.owner]]
+
+    async def _claim_again(self, me: UUID, free: Sequence[Free]) -> None:
+        """What was ours, before anybody else has it; what is another's by now goes."""
+        await self._claim(me, [each for each in free if each.unit in self._former])
+        if self._heart.incarnation == me:
+            self._drop(set(self._former))
+            self._former.clear()
+            self._held.incarnation = me
+            self._heart.settle()
+
+    async def _claim(self, me: UUID, free: Sequence[Free]) -> None:
+        for batch in self._batches(free, lambda each: each.unit):
+            await self._take(me, await self._leases.claim(me, batch))
+
+    async def _take(self, me: UUID, got: Mapping[Unit, int]) -> None:
+        new = {unit: epoch for unit, epoch in got.items() if self._held.epochs.get(unit) != epoch}
+        if not new or self._heart.incarnation != me:
+            return
+        known = await self._store.states_of(new)
+        untold = await self._store.untold_of(new)
+        if self._heart.incarnation == me:
+            self._own(new, known, untold)
+
+    def _own(
+        self, got: Mapping[Unit, int], known: Mapping[Key, ConnectionState], untold: Sequence[Announcement]
+    ) -> None:
+        """Go on with what nobody has owned meanwhile, begin with the rest as its last owner left it."""
+        again = {unit for unit, epoch in got.items() if self._former.pop(unit, None) == epoch - 1}
+        fresh = got.keys() - (again & self._watched)
+        self._drop(fresh & self._watched)
+        self._held.epochs.update(got)
+        self._ledger.learn({key: known[key] for key in known if self._held.unit_of(*key) in fresh}, untold)
+        self._watch(self._watched | fresh)
+        if fresh:
+            self._log.info("sites_claimed", **_told(fresh))
+
+    async def _hand_over(self, me: UUID, those: Collection[Unit]) -> None:
+        for batch in self._batches(sorted(those), lambda each: each):
+            self._part_with(self._watched.intersection(batch))
+            leaving = [each for unit in batch for each in self._parting.get(unit, ())]
+            if not await self._ledger.hand_over(leaving) or self._heart.incarnation != me:
+                return
+            await self._leases.release(me, batch)
+            for unit in batch:
+                self._held.epochs.pop(unit, None)
+                self._parting.pop(unit, None)
+            self._ledger.forget(leaving)
+            self._log.info("sites_handed_over", **_told(batch))
+
+    def _part_with(self, those: Collection[Unit]) -> None:
+        """Poll these no more; they are ours until what they changed is written."""
+        if those:
+            self._parting |= _connections(self._whole, those)
+            self._watch(self._watched - set(those))
+
+    def _drop(self, those: Collection[Unit]) -> None:
+        """These are another's by now: what we knew is old, and what we have not written is for nothing."""
+        if those:
+            lost = _connections(self._whole, those)
+            self._watch(self._watched - set(those))
+            self._ledger.forget([each for connections in lost.values() for each in connections])
+            self._log.warning("sites_lost", **_told(those))
+
+    def _watch(self, those: set[Unit]) -> None:
+        self._watched = those
+        self._fleet.take_over(share(self._whole, those))
+
+    def _measure(self, settings: Settings) -> None:
+        for site in settings.sites:
+            self._held.parts[site.name] = max(len(site.parts), 1)
+        every = _connections(settings, units(settings))
+        self._sizes = {unit: len(connections) for unit, connections in every.items()}
+
+    def _batches(self, those: Iterable[T], unit_of: Callable[[T], Unit]) -> Iterator[list[T]]:
+        """So few at a time that reading their states holds nobody up."""
+        batch: list[T] = []
+        size = 0
+        for each in those:
+            batch.append(each)
+            size += self._sizes.get(unit_of(each), 0)
+            if size >= _AT_A_TIME:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+
+def _rights(name: str, offers: Mapping[str, frozenset[Unit]]) -> frozenset[Unit]:
+    """What is by right that node's among those that offer to own it."""
+    return frozenset(
+        unit
+        for unit in offers.get(name, ())
+        if owner(unit, [each for each, its in offers.items() if unit in its]) == name
+    )
+
+
+def _connections(settings: Settings, those: Collection[Unit]) -> dict[Unit, Sequence[Connection]]:
+    """The connections of these units."""
+    found: dict[Unit, Sequence[Connection]] = {}
+    for site in share(settings, those).sites:
+        found |= {Unit(site.name, part.number): part.connections for part in site.parts} or {
+            Unit(site.name): site.connections
+        }
+    return found
+
+
+def _told(those: Collection[Unit]) -> dict[str, object]:
+    return {"sites": len(those), "sites_first": sorted(unit.site for unit in those)[:_TOLD]}

@@ -1,0 +1,271 @@
+"""Who of the nodes polls what: the questions that a node asks PostgreSQL about itself and the others.
+
+A node is one row, renewed on the database's clock, and a session's advisory lock, which falls with its
+connection however the process ends. It is alive while it has both. Whoever is dead stays dead: to live again
+it joins as another incarnation. So a lease may be taken from a dead owner at the epoch at which it was seen.
+
+Source: "Advisory Locks" and "Explicit Locking" of the PostgreSQL documentation.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import timedelta
+from secrets import randbits
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID, uuid4
+
+import msgspec
+
+from monitor import __version__
+from monitor.core.shards import Unit
+from monitor.errors import CannotStartError
+from monitor.store.postgresql.engine import Engine, telling_failures
+
+if TYPE_CHECKING:
+    from monitor.store.postgresql.engine import Connection, Pool
+
+CHANNEL: Final = "wix_calendar_monitor_leases"
+"""Where a node says that there is something to claim, or that it has come."""
+
+# An advisory lock's key of 64 bits stands in pg_locks as two halves.
+_LIVE: Final = """
+    live AS (
+        SELECT name, incarnation, offers_version, joined_at, urls, version
+        FROM node
+        WHERE expires_at > clock_timestamp() AND lock_key IN (
+            SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
+"""
+_BEAT: Final = """
+    UPDATE node SET expires_at = clock_timestamp() + $2
+    WHERE incarnation = $1 AND expires_at > clock_timestamp()
+"""
+_NODES: Final = f"WITH {_LIVE} SELECT * FROM live ORDER BY name"  # noqa: S608  names of our own
+_JOIN: Final = f"""
+    WITH {_LIVE}
+    INSERT INTO node AS known
+        (name, incarnation, lock_key, expires_at, joined_at, version, urls)
+    VALUES ($1, $2, $3, clock_timestamp() + $4, clock_timestamp(), $5, $6)
+    ON CONFLICT (name) DO UPDATE SET
+        incarnation = excluded.incarnation, lock_key = excluded.lock_key, expires_at = excluded.expires_at,
+        joined_at = excluded.joined_at, version = excluded.version, urls = excluded.urls,
+        offers = excluded.offers, offers_version = excluded.offers_version
+    WHERE known.incarnation = $7 OR known.incarnation NOT IN (SELECT incarnation FROM live)
+"""  # noqa: S608  names of our own
+_OFFER: Final = """
+    UPDATE node SET offers = $2, offers_version = offers_version + 1
+    WHERE incarnation = $1
+"""
+_OFFERS: Final = "SELECT incarnation, offers::text FROM node WHERE incarnation = ANY($1)"
+_MAKE: Final = """
+    INSERT INTO lease (site, part) SELECT * FROM unnest($1::text[], $2::int[])
+    ON CONFLICT DO NOTHING
+"""
+_FREE: Final = f"""
+    WITH {_LIVE}
+    SELECT site, part, epoch,
+        CASE WHEN NOT EXISTS (
+            SELECT 1 FROM node WHERE incarnation = owner AND expires_at <= clock_timestamp()
+        ) THEN owner END AS owner
+    FROM lease
+    WHERE owner IS NULL OR owner NOT IN (SELECT incarnation FROM live)
+"""  # noqa: S608
+_CLAIM: Final = """
+    UPDATE lease AS it
+    SET owner = $1, epoch = it.epoch + 1, since = clock_timestamp()
+    FROM (
+        SELECT lease.site, lease.part FROM lease
+        JOIN unnest($2::text[], $3::int[], $4::bigint[]) AS seen (site, part, epoch) USING (site, part, epoch)
+        WHERE EXISTS (
+            SELECT 1 FROM node WHERE incarnation = $1 AND expires_at > clock_timestamp())
+        ORDER BY lease.site, lease.part FOR UPDATE OF lease SKIP LOCKED) AS free
+    WHERE it.site = free.site AND it.part = free.part
+    RETURNING it.site, it.part, it.epoch
+"""
+# A session whose client has gone without a word is ended, and its lock with it, some seconds after its lease.
+# Renewals wait for no disk: what a crash of the engine takes with it has lost its lock anyway.
+_WATCHED: Final = """
+    SELECT
+        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
+        set_config('tcp_keepalives_count', '3', false), set_config('synchronous_commit', 'off', false),
+        pg_advisory_lock($1)
+"""
+_NOTIFY: Final = f"NOTIFY {CHANNEL}"
+_OWNED: Final = "SELECT site, part, epoch FROM lease WHERE owner = $1"
+_RELEASE: Final = """
+    UPDATE lease SET owner = NULL, since = clock_timestamp()
+    WHERE owner = $1 AND (site, part) IN (SELECT * FROM unnest($2::text[], $3::int[]))
+"""
+_LEAVE: Final = """
+    WITH left_ AS (UPDATE lease SET owner = NULL, since = clock_timestamp() WHERE owner = $1)
+    DELETE FROM node WHERE incarnation = $1
+"""
+
+
+class NameTakenError(CannotStartError):
+    """Another live node bears this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another live node is called {name!r}; give each node a --node.name of its own")
+
+
+class Node(NamedTuple):
+    """What a process is called among the others, and where its pages are."""
+
+    name: str
+    urls: Sequence[str]
+
+
+class Peer(NamedTuple):
+    """A node that lives."""
+
+    name: str
+    incarnation: UUID
+    offers_version: int
+
+
+class Free(NamedTuple):
+    """A unit that no live node owns, and its epoch when that was seen.
+
+    `owner` is who had it and has lost the lock; None where it was given up, or the lease has ended.
+    """
+
+    unit: Unit
+    epoch: int
+    owner: UUID | None = None
+
+
+class Membership:
+    """This node among the live ones, for as long as one session lasts; each call may raise StoreError."""
+
+    def __init__(self, session: "Connection", incarnation: UUID, ttl: timedelta) -> None:
+        self.incarnation = incarnation
+        self._session = session
+        self._ttl = ttl
+
+    def on_end(self, told: Callable[[], None]) -> None:
+        """Call `told` once the session has ended: the lock has fallen with it."""
+        self._session.add_termination_listener(lambda _: told())
+
+    async def on_news(self, told: Callable[[], None]) -> None:
+        """Call `told` whenever another node has something to say."""
+        with telling_failures():
+            await self._session.add_listener(CHANNEL, lambda *_: told())
+
+    async def beat(self) -> Sequence[Peer] | None:
+        """Renew, and look who lives; None where this incarnation is dead."""
+        with telling_failures():
+            if await self._session.execute(_BEAT, self.incarnation, self._ttl) != "UPDATE 1":
+                return None
+            rows = await self._session.fetch(_NODES)
+        peers = [Peer(row["name"], row["incarnation"], row["offers_version"]) for row in rows]
+        return peers if any(each.incarnation == self.incarnation for each in peers) else None
+
+    async def leave(self) -> None:
+        """Own nothing more, and be gone."""
+        with telling_failures():
+            await self._session.execute(_LEAVE, self.incarnation)
+            await self._session.execute(_NOTIFY)
+
+    def end(self) -> None:
+        """Drop the session, and the lock with it, whoever answers."""
+        self._session.terminate()
+
+
+class Leases:
+    """The questions that need no session of their own; each may raise StoreError."""
+
+    def __init__(self, pool: "Pool", engine: Engine) -> None:
+        self._pool = pool
+        self._engine = engine
+
+    async def join(self, node: Node, ttl: timedelta, former: UUID | None) -> Membership:
+        """Come alive; `former` is who this process was before.
+
+        Raises NameTakenError while another live node bears the name, CannotStartError where sessions do not
+        last.
+        """
+        session = await self._engine.connect()
+        try:
+            with telling_failures():
+                await self._see_that_sessions_last(session)
+                return await self._join(session, node, ttl, former)
+        except BaseException:
+            session.terminate()
+            raise
+
+    async def _join(
+        self, session: "Connection", node: Node, ttl: timedelta, former: UUID | None
+    ) -> Membership:
+        key, incarnation = randbits(62), uuid4()
+        await session.execute(_WATCHED, key)
+        facts = (node.name, incarnation, key, ttl, __version__, list(node.urls), former)
+        if await session.execute(_JOIN, *facts) != "INSERT 0 1":
+            raise NameTakenError(node.name)
+        return Membership(session, incarnation, ttl)
+
+    async def offer(self, incarnation: UUID, offers: Collection[Unit]) -> None:
+        """Offer to own those units from now on."""
+        with telling_failures():
+            await self._pool.execute(_MAKE, *_columns(sorted(offers)))
+            await self._pool.execute(_OFFER, incarnation, _packed(offers))
+            await self._pool.execute(_NOTIFY)
+
+    async def offers_of(self, peers: Collection[Peer]) -> dict[UUID, frozenset[Unit]]:
+        """What those nodes offer to own."""
+        with telling_failures():
+            rows = await self._pool.fetch(_OFFERS, [each.incarnation for each in peers])
+        return {row["incarnation"]: _unpacked(row["offers"]) for row in rows}
+
+    async def free(self) -> list[Free]:
+        """What no live node owns."""
+        with telling_failures():
+            rows = await self._pool.fetch(_FREE)
+        return [Free(Unit(row["site"], row["part"]), row["epoch"], row["owner"]) for row in rows]
+
+    async def claim(self, incarnation: UUID, wanted: Collection[Free]) -> dict[Unit, int]:
+        """Own what nobody has claimed since it was seen free; what is ours now, with the epochs."""
+        epochs = [each.epoch for each in wanted]
+        columns = _columns(each.unit for each in wanted)
+        with telling_failures():
+            return _epochs(await self._pool.fetch(_CLAIM, incarnation, *columns, epochs))
+
+    async def owned(self, incarnation: UUID) -> dict[Unit, int]:
+        """What is ours, with the epochs."""
+        with telling_failures():
+            return _epochs(await self._pool.fetch(_OWNED, incarnation))
+
+    async def release(self, incarnation: UUID, units: Collection[Unit]) -> None:
+        """Own these no more."""
+        with telling_failures():
+            await self._pool.execute(_RELEASE, incarnation, *_columns(units))
+            await self._pool.execute(_NOTIFY)
+
+    async def _see_that_sessions_last(self, session: "Connection") -> None:
+        """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others."""
+        ours: int = await session.fetchval("SELECT pg_backend_pid()")
+        async with self._pool.acquire() as other, other.transaction():
+            theirs: int = await other.fetchval("SELECT pg_backend_pid()")
+            again: int = await session.fetchval("SELECT pg_backend_pid()")
+        if ours == theirs or again != ours:
+            raise CannotStartError(
+                "store.url leads through a proxy that pools transactions; connect to PostgreSQL itself, "
+                "or set the proxy's pool_mode to session"
+            )
+
+
+def _columns(units: Iterable[Unit]) -> tuple[list[str], list[int]]:
+    listed = list(units)
+    return [unit.site for unit in listed], [unit.part for unit in listed]
+
+
+def _epochs(rows: Iterable[Any]) -> dict[Unit, int]:
+    return {Unit(row["site"], row["part"]): row["epoch"] for row in rows}
+
+
+def _packed(units: Collection[Unit]) -> str:
+    return msgspec.json.encode(sorted(units)).decode()
+
+
+def _unpacked(offers: str) -> frozenset[Unit]:
+    return frozenset(msgspec.json.decode(offers, type=list[Unit]))
