@@ -32,7 +32,7 @@ from monitor.flags import (
 )
 from monitor.logs import Format, Redactor, set_up, warn_of
 from monitor.oneshot import Verdict, poll_once
-from monitor.records import backup, history, status
+from monitor.records import backup, history, migrate_store, status
 from monitor.service import Outside, serve
 from monitor.simulator import load_scenario
 from monitor.simulator import run as run_simulator
@@ -243,7 +243,7 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
         await task
 
 
-for command in (status, history, backup):
+for command in (status, history, backup, migrate_store):
     cli.add_command(command)
 
 

@@ -1,5 +1,6 @@
-"""The commands that read the state store: `status`, `history` and `backup`."""
+"""The commands on the state store: `status`, `history`, `backup` and `migrate-store`."""
 
+import asyncio
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from pathlib import Path
 import click
 
 from monitor.clock import Clock
-from monitor.config import Secrets, Settings
+from monitor.config import Secrets, Settings, StoreSettings
+from monitor.config.database import EXAMPLE, faults_of, is_database, split
 from monitor.core.model import Status
-from monitor.errors import BackupError, StoreUnreadableError
+from monitor.errors import BackupError, CannotStartError, OperatorError, StoreError, StoreUnreadableError
 from monitor.flags import config_file_flag, give_up, kept_shard_flags, kept_shard_of, load_or_exit, shard_of
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
 from monitor.store import reading
+from monitor.store.moving import move
 from monitor.store.reading import Reader, Wanted
 
 _site = click.option("--site", help="Only this site.")
@@ -118,6 +121,37 @@ def backup(config_file: Path, shard: int | None, total_shards: int | None, desti
     with _reading(settings) as reader:
         reader.back_up(destination)
     click.echo(f"{destination}: {destination.stat().st_size:,} bytes")
+
+
+@click.command("migrate-store")
+@config_file_flag
+@click.option("--from", "source", required=True, metavar="URL", help="The old store, as store.url says one.")
+def migrate_store(config_file: Path, source: str) -> None:
+    """Copy all of another store into the configured one, which must be empty; no daemon may use either."""
+    target = load_or_exit(config_file, Secrets.SKIPPED).settings.store
+    try:
+        counts = asyncio.run(move(_store_of(source, target), target, Clock(), lambda _: None))
+    except OperatorError as error:
+        give_up(error)
+    except StoreError as error:
+        give_up(CannotStartError(f"nothing was copied: {error}"))
+    told = f"{counts['connection']:,} connections and {counts['transition']:,} changes"
+    click.echo(f"{told} copied into {target.place}")
+
+
+def _store_of(url: str, like: StoreSettings) -> StoreSettings:
+    """The store of a URL that stands on the command line."""
+    if not is_database(url):
+        if not url.startswith("sqlite:////"):
+            told = f"write sqlite:/// and an absolute path, or for example {EXAMPLE}"
+            raise click.BadParameter(told, param_hint="--from")
+        return StoreSettings(url, like.history_retention)
+    faults = list(faults_of(url))
+    if split(url).password is not None:
+        faults.append("has a password in it, which every user can see; set PGPASSWORD, or use ~/.pgpass")
+    if faults:
+        raise click.BadParameter("; ".join(faults), param_hint="--from")
+    return StoreSettings(url, like.history_retention)
 
 
 def _refuse_unknown(reader: Reader, wanted: Wanted, settings: Settings) -> None:

@@ -10,10 +10,11 @@ wanted=(
     systemd-nspawn:systemd-container systemd-analyze:systemd
     pgrep:procps curl:curl jq:jq ip:iproute2
     chromium:chromium
+    pgbouncer:pgbouncer
     # to build our package, and what it depends on
     dpkg-deb:dpkg deb-systemd-invoke:init-system-helpers update-ca-certificates:ca-certificates
 )
-services=(prometheus.service prometheus-alertmanager.service)
+services=(prometheus.service prometheus-alertmanager.service postgresql.service pgbouncer.service)
 
 missing=()
 for each in "${wanted[@]}"; do

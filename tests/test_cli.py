@@ -15,6 +15,7 @@ from monitor.clock import Clock
 from monitor.core.model import Status
 from monitor.core.shards import Shard, Unit
 from monitor.store.sqlite.file import open_file
+from tests.postgresql import PASSWORD, PostgreSQL
 from tests.store.samples import ANNA
 from tests.store.stories import Told, keep
 
@@ -48,9 +49,15 @@ def test_every_problem_of_a_configuration_is_told_at_once_and_ends_with_2(tmp_pa
     assert [line.split(" ")[0] for line in result.stderr.splitlines()] == [f"{config}:2:", f"{config}:3:"]
 
 
-@pytest.mark.parametrize("command", ["run", "check-config", "poll", "status", "history", "backup"])
+@pytest.mark.parametrize(
+    "command", ["run", "check-config", "poll", "status", "history", "backup", "migrate-store"]
+)
 def test_a_configuration_that_is_not_there_ends_with_2(command: str, tmp_path: Path) -> None:
-    arguments = {"poll": ["downtown/anna"], "backup": ["copy.db"]}.get(command, [])
+    arguments = {
+        "poll": ["downtown/anna"],
+        "backup": ["copy.db"],
+        "migrate-store": ["--from=sqlite:////x"],
+    }.get(command, [])
     result = call(command, f"--config.file={tmp_path}/none.yml", *arguments)
     assert result.exit_code == 2
     assert f"{tmp_path}/none.yml" in result.stderr
@@ -197,7 +204,8 @@ def test_a_scenario_that_is_wrong_ends_with_2_and_names_the_line(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "check-config", "poll", "status", "history", "backup", "simulate", "demo"]
+    "command",
+    ["", "run", "check-config", "poll", "status", "history", "backup", "migrate-store", "simulate", "demo"],
 )
 def test_every_command_has_help(command: str) -> None:
     result = call(*filter(None, [command]), "--help")
@@ -330,6 +338,81 @@ def test_a_backup_is_a_store_and_overwrites_nothing(kept: Path) -> None:
     opened = open_file(copy, Clock())
     assert len(opened.file.untold()) == 2
     opened.file.close()
+
+
+# The same in PostgreSQL
+
+
+@pytest.fixture
+def moved(kept: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same configuration with a PostgreSQL, into which the store was copied."""
+    word = kept.with_name("word")
+    word.write_text(PASSWORD)
+    url = postgresql.url(postgresql.new_database(), password=None)
+    config = kept.with_name("moved.yml")
+    was = f"url: 'sqlite:///{kept.parent}/state.db'"
+    config.write_text(kept.read_text().replace(was, f"url: '{url}', password_file: word"))
+    copied = call("migrate-store", f"--config.file={config}", f"--from=sqlite:///{kept.parent}/state.db")
+    assert (copied.exit_code, copied.stderr) == (0, "")
+    place = url.replace("postgres@", "")
+    assert copied.stdout == f"1 connections and 2 changes copied into {place}\n"
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    return config
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["history"], ["history", "downtown/anna-new", "--format=json"], ["history", "--summary"]],
+)
+def test_a_command_says_of_a_postgresql_what_it_says_of_the_same_in_a_file(
+    kept: Path, moved: Path, command: list[str]
+) -> None:
+    ours, theirs = (call(*command, f"--config.file={config}") for config in (moved, kept))
+    assert (ours.exit_code, theirs.exit_code) == (0, 0)
+    blurred = [re.sub(r"\d+s|\d+\.\d+", "", each.stdout) for each in (ours, theirs)]
+    assert blurred[0] == blurred[1]
+
+
+def test_a_backup_of_a_postgresql_is_its_own_tools_business(moved: Path) -> None:
+    result = call("backup", f"--config.file={moved}", "copy.db")
+    assert result.exit_code == 1
+    assert "run pg_dump --schema=wix_calendar_monitor --format=custom on postgresql://127.0" in result.stderr
+
+
+def test_a_store_is_copied_back_into_a_file(kept: Path, moved: Path) -> None:
+    back = kept.with_name("back.yml")
+    back.write_text(kept.read_text().replace("state.db", "back.db"))
+    url = re.findall(r"postgresql://[^']*", moved.read_text())[0]
+    assert call("migrate-store", f"--config.file={back}", f"--from={url}").exit_code == 0
+    ours, theirs = (call("history", f"--config.file={config}").stdout for config in (back, kept))
+    assert re.sub(r"\d+s", "", ours) == re.sub(r"\d+s", "", theirs)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://anna:canary@localhost/s", "has a password in it, which every user can see"),
+        ("postgresql://localhost", "names no host or no database"),
+        ("state.db", "write sqlite:/// and an absolute path"),
+    ],
+)
+def test_a_store_to_copy_that_is_written_wrongly_is_said(kept: Path, url: str, told: str) -> None:
+    result = call("migrate-store", f"--config.file={kept}", f"--from={url}")
+    assert result.exit_code == 2
+    assert told in re.sub(r"\s+", " ", result.stderr)
+    assert "canary" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["history"]])
+def test_a_postgresql_that_cannot_be_read_ends_with_1_in_one_line(moved: Path, command: list[str]) -> None:
+    moved.with_name("word").write_text("wrong")
+    result = call(*command, f"--config.file={moved}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(
+        r"postgresql://127\.0\.0\.1:\d+/test_\d+ cannot be read \(password authentication failed for user "
+        r'"postgres"\); see that it runs and lets us in\n',
+        result.stderr,
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "check-config"])

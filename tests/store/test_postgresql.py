@@ -12,14 +12,15 @@ import pytest
 from monitor.clock import Clock
 from monitor.config.database import place_of
 from monitor.core.shards import Unit, part_of
-from monitor.errors import CannotStartError, StoreError
-from monitor.store import Booking
+from monitor.errors import CannotStartError, StoreError, StoreUnreadableError
+from monitor.store import Booking, reading
 from monitor.store.postgresql.engine import Engine
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.schema import MIGRATIONS, SCHEMA, VERSION
 from monitor.store.postgresql.store import SharedStore, open_postgresql
+from monitor.store.reading import Wanted
 from tests.postgresql import PASSWORD, PostgreSQL
-from tests.store.engines import Shared
+from tests.store.engines import Book, Shared
 from tests.store.samples import ANNA, Machine, change, connection, state, transition
 
 DOWNTOWN, UPTOWN = Unit("downtown", 0), Unit("uptown", 0)
@@ -309,6 +310,37 @@ async def test_no_acknowledged_commit_waits_for_a_later_sync(shared: Shared) -> 
     assert await connection.fetchval("SHOW synchronous_commit") == "on"
     assert await connection.fetchval("SHOW application_name") == "wix-calendar-monitor a"
     await connection.close()
+
+
+# Reading beside the nodes
+
+
+def test_where_no_node_ever_was_there_is_nothing_to_read(shared: Shared) -> None:
+    with (
+        pytest.raises(StoreUnreadableError, match=r"the daemon makes it: has it run with this store\.url"),
+        reading(shared.settings),
+    ):
+        pass
+
+
+def test_newer_tables_are_read_and_older_ones_are_not(shared: Shared, clock: Clock) -> None:
+    book = Book(shared, clock)
+    book.commit([change(1)], [])
+    book.execute("INSERT INTO migration SELECT max(version) + 1 FROM migration")
+    with book.reading() as reader:
+        assert len(list(reader.seen(Wanted()))) == 1
+    book.execute("UPDATE migration SET version = -version")
+    told = f"this version reads {VERSION}; the daemon"
+    with pytest.raises(StoreUnreadableError, match=told), book.reading():
+        pass
+    book.close()
+
+
+def test_a_reader_writes_nothing(shared: Shared, clock: Clock) -> None:
+    book = Book(shared, clock)
+    with pytest.raises(StoreUnreadableError, match="read-only transaction"), book.reading() as reader:
+        list(reader._ask("DELETE FROM connection RETURNING *", {}))
+    book.close()
 
 
 # Coming in

@@ -47,10 +47,11 @@ class Engine:
         self._node = node
         self._password = password
 
-    async def connect(self) -> "Connection":
+    async def connect(self, command_timeout: float | None = STATEMENT_SECONDS + 2) -> "Connection":
         """A connection of one's own. Raises StoreError."""
         with telling_failures():
-            connection: Connection = await asyncpg.connect(self._url, **self._options())
+            options = {**self._options(), "command_timeout": command_timeout}
+            connection: Connection = await asyncpg.connect(self._url, **options)
             try:
                 await _set_up(connection)
             except BaseException:

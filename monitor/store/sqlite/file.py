@@ -116,6 +116,16 @@ class File:
             gone = self._db.execute(_PURGE, {"oldest": oldest, "most": PURGE_ROWS}).rowcount
         return gone + len(left)
 
+    @contextmanager
+    def filling(self) -> Iterator[sqlite3.Connection]:
+        """All that another store holds is put in, or nothing. Raises CannotStartError: it is not empty."""
+        with self._transaction():
+            for table in ("connection", "transition"):
+                if self._db.execute(f"SELECT EXISTS (SELECT * FROM {table})").fetchone()[0]:  # noqa: S608
+                    told = f"{self._path} holds a store already; name a file that is not there"
+                    raise CannotStartError(told)
+            yield self._db
+
     def close(self) -> None:
         """Close the file and let go of it."""
         self._db.close()

@@ -54,7 +54,7 @@ def reading_file(path: Path, seconds: float | None = None) -> Iterator[Reader]:
     Raises StoreUnreadableError: no file, no permission, no store, one of another version, or out of time.
     """
     try:
-        with closing(_open(path)) as db:
+        with closing(open_read_only(path)) as db:
             if seconds is not None:
                 ends = time.monotonic() + seconds
                 db.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
@@ -64,7 +64,8 @@ def reading_file(path: Path, seconds: float | None = None) -> Iterator[Reader]:
         raise StoreUnreadableError(f"{path} cannot be read ({error}); {mend}") from error
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing. Raises StoreUnreadableError or sqlite3.Error."""
     path = Path(os.path.realpath(path))  # SQLite's log lies beside the file that a link leads to
     if not path.exists():
         told = f"there is no {path}; the daemon makes it: has it run with this store.url?"
