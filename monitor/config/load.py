@@ -241,9 +241,8 @@ class _Loading:
             return self._resolver.path(("store", "feeds_directory"), folder) or Path(folder)
         if store.is_shared and any(site is not None and site.connection_feeds for site in self._model.sites):
             self._complain(("store",), "needs feeds_directory, as there are connection_feeds and no file")
-        shard = (
-            self._shard or ALONE
-        )  # several may keep their stores in one folder, and two may follow one feed
+        # Several may keep their stores in one folder, and two may follow one feed.
+        shard = self._shard or ALONE
         return store.path.parent / (f"feeds-{shard.ordinal}" if shard.several else "feeds")
 
     def _complain(self, loc: Loc, told: str) -> None:

@@ -17,7 +17,7 @@ from monitor.config.database import split
 from monitor.config.settings import GivenSecret
 from monitor.core.model import ConnectionState
 from monitor.core.shards import Unit
-from monitor.store import Booking, Key, Opened, reading
+from monitor.store import Announcement, Booking, Key, Opened, reading
 from monitor.store.postgresql.engine import Engine as Way
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.schema import SCHEMA
@@ -58,6 +58,9 @@ class Book:
 
     def states(self) -> dict[Key, ConnectionState]:
         return self._runner.run(self._store.states())
+
+    def untold(self) -> list[Announcement]:
+        return self._runner.run(self._store.untold())
 
     def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> object:
         return self._runner.run(self._store.commit(bookings, told))

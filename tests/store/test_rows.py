@@ -1,12 +1,9 @@
 """Rows: what goes into the file comes out of it, every field, on the machine's clock as it stands."""
 
-import sqlite3
 import typing
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from types import NoneType
 from typing import Any, Final
 
@@ -19,6 +16,8 @@ from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Transition
 from monitor.core.model import Connection, ConnectionState
 from monitor.store import Announcement, Booking
+from monitor.store.postgresql.schema import TRANSITION_COLUMNS as TOLD
+from monitor.store.postgresql.schema import array_of
 from monitor.store.rows import (
     STATE_COLUMNS,
     announcement_of,
@@ -28,7 +27,8 @@ from monitor.store.rows import (
     state_of,
     state_rows,
 )
-from monitor.store.sqlite.file import File, open_file
+from tests.postgresql import PostgreSQL
+from tests.store.engines import Book, Engine, Shared, SQLite
 from tests.store.samples import ANNA, MINUTE, START, Machine, state, transition
 
 LATE: Final = datetime(2100, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ BY_TYPE: Final[dict[Any, st.SearchStrategy[Any]]] = {
     datetime: st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
     timedelta: st.timedeltas(timedelta(), timedelta(days=100_000)),
     int: st.integers(0, 2**63 - 1),
-    str: st.text(st.characters(exclude_categories=["Cs"])),
+    str: st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     NoneType: st.none(),
     bool: st.booleans(),
 }
@@ -57,31 +57,31 @@ def records(kind: Any) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: values(hints[name]) for name in kind.__struct_fields__})
 
 
-@pytest.fixture(scope="module")
-def late_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[File]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def late_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
     """A store so late that all moments have passed."""
-    opened = open_file(tmp_path_factory.mktemp("store") / "state.db", Machine(LATE).boot())
-    yield opened.file
-    opened.file.close()
+    file = SQLite(tmp_path_factory.mktemp("store") / "state.db")
+    engine = file if request.param == "sqlite" else Shared(request.getfixturevalue("postgresql"))
+    book = Book(engine, Machine(LATE).boot())
+    yield book
+    book.close()
 
 
 @given(known=records(ConnectionState))
-def test_a_state_comes_back_as_it_went(late_store: File, known: ConnectionState) -> None:
+def test_a_state_comes_back_as_it_went(late_store: Book, known: ConnectionState) -> None:
     late_store.commit([Booking(ANNA, known)], [])
     assert late_store.states() == {(ANNA.site, ANNA.id): known}
 
 
 @given(told=records(Transition) | records(ConnectionFirstSeen))
-def test_an_announcement_comes_back_as_it_went(late_store: File, told: Announcement) -> None:
+def test_an_announcement_comes_back_as_it_went(late_store: Book, told: Announcement) -> None:
     late_store.commit([], [each.transition_id for each in late_store.untold()])
-    told = msgspec.structs.replace(told, transition_id=f"t{next(NUMBERS)}")
+    told = msgspec.structs.replace(told, site=ANNA.site, transition_id=f"t{next(NUMBERS)}")
     late_store.commit([Booking(ANNA, state(), (told,))], [])
     assert late_store.untold() == [told]
 
 
-def columns(store: Path, table: str) -> set[str]:
-    with closing(sqlite3.connect(store)) as db:
-        return {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+SHARED: Final = {"connection": {"writer", "turn"}, "transition": {"node", "epoch"}}
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,24 @@ def columns(store: Path, table: str) -> set[str]:
         ("transition", Transition, {"n", "announced"}),
     ],
 )
-@pytest.mark.usefixtures("store")
-def test_every_field_has_a_column_and_every_column_a_field(
-    path: Path, table: str, kind: type[ConnectionState | Transition], ours: set[str]
+async def test_every_field_has_a_column_and_every_column_a_field(
+    engine: Engine, clock: Clock, table: str, kind: type[ConnectionState | Transition], ours: set[str]
 ) -> None:
     """A field without a migration fails here."""
-    assert columns(path, table) == ours | set(kind.__struct_fields__)
+    await (await engine.open(clock)).store.close()
+    more = SHARED[table] if isinstance(engine, Shared) else set()
+    assert await engine.columns(table) == ours | more | set(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize(("table", "columns"), [("connection", STATE_COLUMNS), ("transition", TOLD)])
+async def test_each_column_of_postgresql_is_sent_as_what_it_is(
+    postgresql: PostgreSQL, clock: Clock, table: str, columns: tuple[str, ...]
+) -> None:
+    shared = Shared(postgresql)
+    await (await shared.open(clock)).store.close()
+    kinds = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = '{}'"
+    found: dict[str, str] = dict(await shared.rows(kinds.format(table)))
+    assert {name: array_of(name) for name in columns} == {name: f"{found[name]}[]" for name in columns}
 
 
 def test_a_first_sight_needs_no_column_of_its_own() -> None:
