@@ -16,7 +16,6 @@ from monitor.logs import Format, Redactor, set_up
 from monitor.store import Store, open_store
 from tests.daemon import ROOT
 from tests.postgresql import PASSWORD, PostgreSQL
-from tests.store.samples import change
 
 DAY = timedelta(days=1)
 
