@@ -11,7 +11,7 @@ from tests.rig.campaign import Plan, trial
 
 pytestmark = [pytest.mark.alone, pytest.mark.real]
 
-THREE: Final = Plan(nodes=3, sites=24, ttl=4.0, seed=20261123, pause=3.0)
+THREE: Final = Plan(nodes=3, sites=24, ttl=4.0, seed=20261123, pause=2.0, gone=4.0)
 
 
 async def verdict_over(folder: Path, plan: Plan) -> Verdict:

@@ -55,11 +55,13 @@ class Plan:
     """A cut, and meanwhile the database is restarted."""
     pause: float = 8.0
     """At most so many seconds between two troubles."""
+    gone: float = 12.0
+    """At most so many seconds from a node's end to its next start."""
 
     @property
     def terms(self) -> Terms:
         """What is promised of such nodes on a machine that others use too."""
-        alone = 2 * self.ttl + self.pause + PATIENCE  # nobody takes over from it: it is started again
+        alone = self.gone + self.pause + PATIENCE  # nobody takes over from it: it is started again
         return Terms(interval=INTERVAL, ttl=self.ttl, take_over=self.ttl + 4.0 if self.database else alone)
 
 
@@ -100,7 +102,7 @@ class Campaign:
         names = self._some(2 if len(self._rig.nodes) > 2 and self._chance.random() < 0.2 else 1)
         for name in names:
             await self._rig.kill(name)
-        await self._rest(2 * self._plan.ttl)
+        await self._rest(self._plan.gone)
         for name in names:
             await self._rig.start(name)
 
@@ -139,7 +141,7 @@ class Campaign:
     async def _leave(self) -> None:
         name = self._one()
         await self._rig.leave(name)
-        await self._rest(2 * self._plan.ttl)
+        await self._rest(self._plan.gone)
         await self._rig.start(name)
 
     async def _roll(self) -> None:

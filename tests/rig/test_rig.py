@@ -80,7 +80,9 @@ async def test_the_history_of_leases_begins_with_what_stands_and_has_each_change
 
 @pytest.mark.alone
 async def test_one_daemon_with_a_file_of_its_own_is_acquitted(tmp_path: Path) -> None:
-    plan = Plan(nodes=1, sites=4, database=False, seed=20261123, kills=2, naps=1, ttl=2.0, pause=4.0)
+    plan = Plan(
+        nodes=1, sites=4, database=False, seed=20261123, kills=2, naps=1, ttl=2.0, pause=4.0, gone=2.0
+    )
     verdict = judge(await trial(tmp_path, plan), plan.terms)
     assert verdict.is_clean, str(verdict)
     assert verdict.figures["of them surely heard"] > 10
