@@ -62,7 +62,7 @@ class Plan:
     def terms(self) -> Terms:
         """What is promised of such nodes on a machine that others use too."""
         alone = self.gone + self.pause + PATIENCE  # nobody takes over from it: it is started again
-        return Terms(interval=INTERVAL, ttl=self.ttl, take_over=self.ttl + 4.0 if self.database else alone)
+        return Terms(interval=INTERVAL, ttl=self.ttl, take_over=self.ttl + 4.0 if self.nodes > 1 else alone)
 
 
 class Campaign:
