@@ -9,6 +9,7 @@ other: prints a table of figures; exits with 1 where a promise is broken.
 
 import argparse
 import asyncio
+import pickle
 import sys
 import tempfile
 import time
@@ -48,10 +49,15 @@ def main() -> int:
             value = getattr(_LONG, each.name)
             parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(value), default=value)
     parser.add_argument("--seed", type=int, default=int(time.monotonic()))
-    plan = replace(_LONG, **vars(parser.parse_args()))
-    print(plan)
+    parser.add_argument("--evidence", type=Path, help="keep it in this file too, pickled, for a second look")
+    options = vars(parser.parse_args())
+    file: Path | None = options.pop("evidence")
+    plan = replace(_LONG, **options)
+    print(plan, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         evidence = asyncio.run(trial(Path(folder), plan, lambda words: print(words, file=sys.stderr)))
+    if file is not None:
+        file.write_bytes(pickle.dumps((evidence, plan.terms)))
     verdict = judge(evidence, plan.terms)
     print(verdict)
     return 0 if verdict.is_clean else 1
