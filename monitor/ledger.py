@@ -35,9 +35,6 @@ BACKLOG: Final = 50_000
 BATCH: Final = 500
 """Steps of a commit at most."""
 
-CHECKPOINT_ROWS: Final = 5000
-"""Confirmed states of a commit at most: about 0.1 s of the store's thread."""
-
 _RETRY_SECONDS: Final = 1.0
 _MARK_SECONDS: Final = 1.0  # what was told is marked with the next commit, or after this
 _LASTING: Final = (ConnectionFirstSeen, Transition, SyncSettingsChanged)
@@ -221,10 +218,10 @@ class Ledger:
         self._news.clear()
 
     async def _write_confirmed(self, keys: Sequence[Key], deadline: float = math.inf) -> bool:
-        for start in range(0, len(keys), CHECKPOINT_ROWS):
+        for start in range(0, len(keys), self._store.piece):
             if asyncio.get_running_loop().time() >= deadline:
                 return False
-            if not await self._write_piece(keys[start : start + CHECKPOINT_ROWS]) or not await self.flush():
+            if not await self._write_piece(keys[start : start + self._store.piece]) or not await self.flush():
                 return False
         return True
 

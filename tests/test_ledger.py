@@ -29,13 +29,13 @@ from monitor.core.model import (
     PollFailed,
     Status,
 )
-from monitor.ledger import BACKLOG, BATCH, CHECKPOINT_ROWS, Ledger
+from monitor.ledger import BACKLOG, BATCH, Ledger
 from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.store import Booking, Key
 from monitor.store.sqlite.file import File, open_file
-from monitor.store.sqlite.threaded import ThreadedFile
+from monitor.store.sqlite.threaded import PIECE, ThreadedFile
 from monitor.view.facts import StoreFacts
 
 # A power of two makes sums of the loop's times exact: else it could wait for a float's last bit for ever.
@@ -479,7 +479,7 @@ async def test_checkpoints_come_no_sooner_than_their_period_and_only_where_there
 
 async def test_a_large_checkpoint_is_written_in_pieces_and_changes_go_between_them(desks: Desks) -> None:
     desk = desks()
-    crowd = [Connection("downtown", f"id-{n}", f"{n}", POLICY) for n in range(2 * CHECKPOINT_ROWS)]
+    crowd = [Connection("downtown", f"id-{n}", f"{n}", POLICY) for n in range(2 * PIECE)]
     for each in crowd:
         desk.ledger.watch(each, ConnectionState(watched_since=desk.clock.now()))
     desk.disk.go.clear()
@@ -490,7 +490,7 @@ async def test_a_large_checkpoint_is_written_in_pieces_and_changes_go_between_th
     desk.disk.go.set()
     assert await writing
     sizes = [(len(each.ids), each.announced) for each in desk.disk.commits]
-    assert sizes[:3] == [(CHECKPOINT_ROWS, 0), (2, 2), (CHECKPOINT_ROWS - 1, 0)]
+    assert sizes[:3] == [(PIECE, 0), (2, 2), (PIECE - 1, 0)]
     assert kept(desk, crowd[-1]).status is Status.SYNCED
 
 

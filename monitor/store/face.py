@@ -30,6 +30,9 @@ class Store(Protocol):
     whether it was: the same call again does no harm.
     """
 
+    piece: int
+    """States of a commit at most where many merely confirm: so long the disk or the loop is held."""
+
     async def states(self) -> dict[Key, ConnectionState]:
         """What is known of each connection of ours, watched or not."""
 

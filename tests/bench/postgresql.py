@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from monitor.clock import Clock
 from monitor.core.shards import Unit
-from monitor.ledger import BATCH, CHECKPOINT_ROWS
+from monitor.ledger import BATCH
 from monitor.store import Booking, Store
 from monitor.store.postgresql.engine import Engine
 from monitor.store.postgresql.held import Held
@@ -53,7 +53,7 @@ async def round_of(server: PostgreSQL, count: int) -> tuple[float, float, float,
     one = len(few) / await timed(in_batches(store, few, 1))
     batch = len(many) / await timed(in_batches(store, many, BATCH))
     again = [Booking(each.connection, each.state) for each in changed]
-    checkpoint = await timed(in_batches(store, again, CHECKPOINT_ROWS))
+    checkpoint = await timed(in_batches(store, again, store.piece))
     claim = await timed(store.states())
     await store.close()
     return one, batch, checkpoint, claim

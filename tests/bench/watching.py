@@ -9,9 +9,9 @@ from typing import NamedTuple
 from monitor.clock import Clock
 from monitor.core.machine import advance
 from monitor.core.model import CalendarType, Connection, ConnectionState, Observed, Policy, Status
-from monitor.ledger import CHECKPOINT_ROWS
 from monitor.store import Announcement, Booking
 from monitor.store.sqlite.file import open_file
+from monitor.store.sqlite.threaded import PIECE
 from tests.daemon import Daemon, running
 
 AS_ANSWERED = Observed(Status.SYNCED, None, CalendarType.GOOGLE, import_enabled=True, export_enabled=True)
@@ -81,8 +81,8 @@ def write_store(folder: Path, fleet: Fleet) -> None:
         step = advance(connection, unseen, AS_ANSWERED, clock.now())
         told = tuple(each for each in step.effects if isinstance(each, Announcement))
         bookings.append(Booking(connection, step.state, told))
-    for start in range(0, len(bookings), CHECKPOINT_ROWS):
-        store.commit(bookings[start : start + CHECKPOINT_ROWS], ())
+    for start in range(0, len(bookings), PIECE):
+        store.commit(bookings[start : start + PIECE], ())
     store.commit((), [told.transition_id for each in bookings for told in each.announcements])
     store.close()
 

@@ -36,7 +36,7 @@ from monitor.store.rows import (
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection, Pool
 
-_ROWS: Final = 1000  # read at a time: building them holds the loop
+_PIECE: Final = 250  # rows read or confirmed at a time: making them holds the loop for some 10 ms
 _PURGE_LOCK: Final = 0x57434D32
 
 
@@ -106,6 +106,8 @@ _PURGE: Final = """
 class SharedStore:
     """A node's part of the store; `held` says what that is, at each call anew."""
 
+    piece = _PIECE
+
     def __init__(self, pool: "Pool", node: str, held: Held, clock: Clock, newest: int | None) -> None:
         self._pool = pool
         self._node = node
@@ -122,7 +124,7 @@ class SharedStore:
         """What is known of the connections of these units; others have their turn while much is read."""
         found = {}
         async with self._connection() as connection, connection.transaction(readonly=True):
-            async for row in connection.cursor(_STATES, _sites(units), prefetch=_ROWS):
+            async for row in connection.cursor(_STATES, _sites(units), prefetch=_PIECE):
                 if self._held.unit_of(row["site"], row["id"]) in units:
                     found[row["site"], row["id"]] = state_of(row, self._clock)
         return found
@@ -133,10 +135,12 @@ class SharedStore:
 
     async def untold_of(self, units: Collection[Unit]) -> list[Announcement]:
         """What was committed of these units and, for all we know, not told; in the order of its commits."""
-        async with self._connection() as connection:
-            rows = await connection.fetch(_UNTOLD, _sites(units))
-        ours = (row for row in rows if self._held.unit_of(row["site"], row["connection_id"]) in units)
-        return [announcement_of(row, self._clock) for row in ours]
+        async with self._connection() as connection, connection.transaction(readonly=True):
+            return [
+                announcement_of(row, self._clock)
+                async for row in connection.cursor(_UNTOLD, _sites(units), prefetch=_PIECE)
+                if self._held.unit_of(row["site"], row["connection_id"]) in units
+            ]
 
     async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
         """Keep what is of units that this node owns by now, and all marks: what was told is told."""

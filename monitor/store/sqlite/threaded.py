@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from monitor.clock import Clock
 from monitor.core.model import ConnectionState
@@ -18,9 +18,14 @@ from monitor.store.sqlite.file import File, open_file
 
 T = TypeVar("T")
 
+PIECE: Final = 5000
+"""About 0.1 s of the thread."""
+
 
 class ThreadedFile:
     """A store of one process: nobody else writes it, so nothing is ever refused."""
+
+    piece = PIECE
 
     def __init__(self, file: File, thread: ThreadPoolExecutor) -> None:
         self._file = file
