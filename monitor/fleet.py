@@ -6,7 +6,7 @@ its phase and a poll under way.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -118,6 +118,14 @@ class Fleet:
         )
         await self._tasks.drain(0)
         return sum(cut)
+
+    async def let_end(self, sites: Collection[str], limit: float) -> None:
+        """Start no poll of these sites, which are to be taken out next, and take the answers under way.
+
+        What has not come within `limit` seconds is cut off.
+        """
+        leaving = (self._sweeps[name] for name in sites if name in self._sweeps)
+        await asyncio.gather(*(sweep.drain(limit) for sweep in leaving))
 
     def snapshot(self) -> Snapshot:
         """All that `/metrics` shows of sites and connections, as it is now."""

@@ -49,6 +49,14 @@ class _Waiting(NamedTuple):
     effects: tuple[Effect, ...]
 
 
+class _Kept(NamedTuple):
+    """What is kept, and not told yet; `ids` are what is marked then."""
+
+    key: Key
+    effects: tuple[Effect, ...]
+    ids: tuple[str, ...]
+
+
 class Ledger:
     """Books steps, writes them while the loop goes on, and tells what has been written.
 
@@ -65,7 +73,7 @@ class Ledger:
         checkpoint: timedelta,
         *,
         known: Mapping[Key, ConnectionState],
-        may_tell: Callable[[Connection], bool] = lambda _: True,
+        may_tell: Callable[[Key], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._reporter = reporter
@@ -76,7 +84,7 @@ class Ledger:
         self._may_tell = may_tell
         self._pending: list[_Waiting] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
-        self._kept: list[_Waiting] = []  # written, and not told yet
+        self._kept: list[_Kept] = []  # written, and not told yet
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._news = asyncio.Event()
@@ -103,11 +111,15 @@ class Ledger:
         What was committed of them and not told, or not marked, is told under the same ids.
         """
         self._known.update(states)
-        waiting = (what for each in (*self._pending, *self._kept) for what in each.booking.announcements)
-        heard = {*self._told, *(each.transition_id for each in waiting)}  # told, or to be told, from here
-        news = [each for each in untold if each.transition_id not in heard]
-        self._reporter.emit(news)
-        self._told += [each.transition_id for each in news]
+        heard = set(self._told)  # or to be told, from here
+        heard.update(what.transition_id for each in self._pending for what in each.booking.announcements)
+        heard.update(known for each in self._kept for known in each.ids)
+        self._kept += [
+            _Kept((each.site, each.connection_id), (each,), (each.transition_id,))
+            for each in untold
+            if each.transition_id not in heard
+        ]
+        self._tell()
         self._news.set()
 
     def forget(self, connections: Iterable[Connection]) -> None:
@@ -117,7 +129,7 @@ class Ledger:
             self._known.pop(key, None)
             self._confirmed.pop(key, None)
         self._pending = [each for each in self._pending if _key(each.booking.connection) not in keys]
-        self._kept = [each for each in self._kept if _key(each.booking.connection) not in keys]
+        self._kept = [each for each in self._kept if each.key not in keys]
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         """Remember that this connection is watched, before its first poll too."""
@@ -163,7 +175,7 @@ class Ledger:
                 return False
             del self._told[: len(marks)]
             kept = self._taken_out(batch)
-            self._kept += [each for each in kept if _key(each.booking.connection) not in refused]
+            self._kept += [_kept(each) for each in kept if _key(each.booking.connection) not in refused]
             self._tell()
         return True
 
@@ -246,9 +258,9 @@ class Ledger:
         """Tell what is kept, in order, but for what may not be told now."""
         kept, self._kept = self._kept, []
         for each in kept:
-            if self._may_tell(each.booking.connection):
+            if self._may_tell(each.key):
                 self._reporter.emit(each.effects)
-                self._told += [told.transition_id for told in each.booking.announcements]
+                self._told += each.ids
             else:
                 self._kept.append(each)
 
@@ -278,6 +290,11 @@ class Ledger:
             self._failing_since = None
             self._log.info("store_recovered", waiting=len(self._pending))
         return done
+
+
+def _kept(waited: _Waiting) -> _Kept:
+    ids = tuple(told.transition_id for told in waited.booking.announcements)
+    return _Kept(_key(waited.booking.connection), waited.effects, ids)
 
 
 def _key(connection: Connection) -> Key:

@@ -21,7 +21,6 @@ from structlog.typing import FilteringBoundLogger
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.config import Loaded, Settings, StoreSettings, share
-from monitor.core.model import Connection
 from monitor.core.shards import ALONE
 from monitor.errors import CannotStartError, ConfigError, Problem, StoreError
 from monitor.feeds import Feeds
@@ -35,7 +34,7 @@ from monitor.metrics.telemetry import Telemetry
 from monitor.reload import Outcome, Reloader, Trigger
 from monitor.report import Reporter
 from monitor.schedule import Schedule
-from monitor.store import Opened, open_store, reading
+from monitor.store import Key, Opened, open_store, reading
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
 from monitor.view.facts import Facts
@@ -231,7 +230,7 @@ class Service:
             told = f"{place} cannot be shared ({error}); see to its log"
             raise error if isinstance(error, CannotStartError) else CannotStartError(told) from error
 
-    def _may_tell(self, connection: Connection) -> bool:
+    def _may_tell(self, connection: Key) -> bool:
         return self._cluster is None or self._cluster.may_tell(connection)
 
     async def _until(self, stop: asyncio.Event) -> None:

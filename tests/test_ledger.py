@@ -129,7 +129,7 @@ class Desk:
         )
         reporter = Reporter(log, self.telemetry, self.clock)
         self.store = Shared(self.disk)
-        self.theirs: set[Connection] = set()
+        self.theirs: set[Key] = set()
         self.ledger = Ledger(
             self.store,
             reporter,
@@ -620,7 +620,7 @@ async def test_what_was_kept_and_may_not_be_told_any_more_is_told_by_the_next_ow
     first = desks()
     first.poll(ANNA)
     first.poll(BEN)
-    first.theirs = {BEN}
+    first.theirs = {("downtown", "id-ben")}
     assert await first.ledger.flush()
     assert first.told() == [("anna", "SYNCED")]
     assert await first.close() == 0

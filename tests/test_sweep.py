@@ -80,8 +80,14 @@ class ScriptedApi(Api):
         self._in_flight: set[str] = set()
 
     async def send(
-        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, str] | None = None,
+        may_go: Callable[[], bool] = lambda: True,
     ) -> Answer | NoAnswer:
+        assert may_go()
         del headers, body
         if method == "POST":
             self.tokens.append(asyncio.get_running_loop().time())

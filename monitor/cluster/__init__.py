@@ -8,10 +8,10 @@ from monitor.clock import Clock
 from monitor.cluster.heart import Heart
 from monitor.cluster.mover import Mover
 from monitor.config import Settings
-from monitor.core.model import Connection
 from monitor.fleet import Fleet
 from monitor.ledger import Ledger
 from monitor.metrics.telemetry import Telemetry
+from monitor.store import Key
 from monitor.store.postgresql.leases import Node
 from monitor.store.postgresql.store import Shared
 from monitor.tasks import TaskBag
@@ -55,9 +55,9 @@ class Cluster:
         if self._heart is not None:
             await self._heart.renewed()
 
-    def may_tell(self, connection: Connection) -> bool:
+    def may_tell(self, connection: Key) -> bool:
         """Whether what changed there is ours to tell now."""
-        unit = self._shared.held.unit_of(connection.site, connection.id)
+        unit = self._shared.held.unit_of(*connection)
         return self.holds and unit in self._shared.held.epochs
 
     async def start(self, urls: Sequence[str], settings: Settings, fleet: Fleet, ledger: Ledger) -> None:

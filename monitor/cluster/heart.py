@@ -21,13 +21,13 @@ from monitor.clock import Clock
 from monitor.errors import CannotStartError, StoreError, WithheldError
 from monitor.store.postgresql.leases import Membership, NameTakenError, Peer
 
-HEARTBEAT: Final = 0.25
+HEARTBEAT: Final = 0.2
 """Seconds between two renewals."""
 
-CONFIRMED: Final = 0.55
+CONFIRMED: Final = 0.7
 """Seconds for which a good renewal lets Wix be asked."""
 
-GRACE: Final = 0.65
+GRACE: Final = 0.78
 """Seconds for which a node without its lock is left alone."""
 
 _PATIENCE_PART: Final = 0.5  # of a lease, that an answer may take

@@ -25,6 +25,7 @@ from monitor.store.postgresql.leases import Free, Peer
 from monitor.store.postgresql.store import Shared
 
 _AT_A_TIME: Final = 1000  # connections, between two turns of the loop
+_LAST_ANSWERS: Final = 2.0  # seconds for answers that are under way when a site is handed over
 _LOOK_EVERY: Final = 1.0  # seconds, though nothing has happened that we know of
 _TOLD: Final = 20  # names
 
@@ -69,6 +70,7 @@ class Mover:
         self._looked_among: Sequence[Peer] = ()
         heart.on_beat = self._beaten
         heart.on_lost = self._lost
+        self._held.on_doubt = self._doubt
 
     @property
     def owned(self) -> int:
@@ -103,8 +105,7 @@ class Mover:
         self._looked_at, self._looked_among = asyncio.get_running_loop().time(), self._heart.peers
         await self._offer(me)
         if self._unsure:
-            await self._take(me, await self._leases.owned(me))
-            self._unsure = False
+            await self._make_sure(me)
         rightful = await self._rightful()
         free = await self._leases.free()
         self.unowned = sum(any(each.unit in its for its in self._offers.values()) for each in free)
@@ -114,6 +115,17 @@ class Mover:
         await self._claim(me, [each for each in free if each.unit in rightful])
         if self._heart.calm:
             await self._hand_over(me, self._held.epochs.keys() - rightful)
+
+    async def _make_sure(self, me: UUID) -> None:
+        """Hold what the store says is ours: the answer to a claim was lost, or it refuses what we hold."""
+        self._unsure = False
+        owned = await self._leases.owned(me)
+        await self._drop({unit for unit, epoch in self._held.epochs.items() if owned.get(unit) != epoch})
+        await self._take(me, owned)
+
+    def _doubt(self) -> None:
+        self._unsure = True
+        self._news.set()
 
     def _beaten(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -144,16 +156,17 @@ class Mover:
 
     def _ripe(self, free: Sequence[Free]) -> list[Free]:
         """Those that may be taken now; the others are looked at again when they may."""
-        waits = {owner: self._heart.left_alone(owner) for owner in {each.owner for each in free}}
+        silent = {each.owner for each in free if each.owner is not None and not each.has_ended}
+        waits = {owner: self._heart.left_alone(owner) for owner in silent}
         if (soonest := min(filter(None, waits.values()), default=None)) is not None:
             asyncio.get_running_loop().call_later(soonest, self._news.set)
-        return [each for each in free if not waits[each.owner]]
+        return [each for each in free if each.owner is None or each.has_ended or not waits[each.owner]]
 
     async def _claim_again(self, me: UUID, free: Sequence[Free]) -> None:
         """What was ours, before anybody else has it; what is another's by now goes."""
         await self._claim(me, [each for each in free if each.unit in self._former])
         if self._heart.incarnation == me:
-            self._drop(set(self._former))
+            await self._drop(set(self._former))
             self._former.clear()
             self._held.incarnation = me
             self._heart.settle()
@@ -169,15 +182,23 @@ class Mover:
         known = await self._store.states_of(new)
         untold = await self._store.untold_of(new)
         if self._heart.incarnation == me:
-            self._own(new, known, untold)
+            await self._own(me, new, known, untold)
 
-    def _own(
-        self, got: Mapping[Unit, int], known: Mapping[Key, ConnectionState], untold: Sequence[Announcement]
+    async def _own(
+        self,
+        me: UUID,
+        got: Mapping[Unit, int],
+        known: Mapping[Key, ConnectionState],
+        untold: Sequence[Announcement],
     ) -> None:
         """Go on with what nobody has owned meanwhile, begin with the rest as its last owner left it."""
         again = {unit for unit, epoch in got.items() if self._former.pop(unit, None) == epoch - 1}
         fresh = got.keys() - (again & self._watched)
-        self._drop(fresh & self._watched)
+        await self._drop(fresh & self._watched)
+        if self._heart.incarnation != me:
+            return
+        left = _connections(self._whole, fresh)  # that were ours before, and were not written
+        self._ledger.forget([each for connections in left.values() for each in connections])
         self._held.epochs.update(got)
         self._ledger.learn({key: known[key] for key in known if self._held.unit_of(*key) in fresh}, untold)
         self._watch(self._watched | fresh)
@@ -186,6 +207,7 @@ class Mover:
 
     async def _hand_over(self, me: UUID, those: Collection[Unit]) -> None:
         for batch in self._batches(sorted(those), lambda each: each):
+            await self._fleet.let_end(self._sites_of(batch), _LAST_ANSWERS)
             self._part_with(self._watched.intersection(batch))
             leaving = [each for unit in batch for each in self._parting.get(unit, ())]
             if not await self._ledger.hand_over(leaving) or self._heart.incarnation != me:
@@ -203,13 +225,21 @@ class Mover:
             self._parting |= _connections(self._whole, those)
             self._watch(self._watched - set(those))
 
-    def _drop(self, those: Collection[Unit]) -> None:
+    async def _drop(self, those: Collection[Unit]) -> None:
         """These are another's by now: what we knew is old, and what we have not written is for nothing."""
         if those:
+            await self._fleet.let_end(self._sites_of(those), 0.0)
             lost = _connections(self._whole, those)
             self._watch(self._watched - set(those))
             self._ledger.forget([each for connections in lost.values() for each in connections])
+            for unit in those:
+                self._held.epochs.pop(unit, None)
             self._log.warning("sites_lost", **_told(those))
+
+    def _sites_of(self, those: Collection[Unit]) -> set[str]:
+        """The sites of which nothing is watched but these; another goes on, with what stays of it."""
+        staying = {unit.site for unit in self._watched.difference(those)}
+        return {unit.site for unit in self._watched.intersection(those)} - staying
 
     def _watch(self, those: set[Unit]) -> None:
         self._watched = those

@@ -41,6 +41,11 @@ class Exchange(NamedTuple):
 Watcher = Callable[[Exchange], None]
 
 
+def _always() -> bool:
+    """A request that nothing outdates."""
+    return True
+
+
 class Api:
     """The way to Wix that all sites share, and what is timed about it."""
 
@@ -86,13 +91,21 @@ class Api:
             await ways.close()
 
     async def send(
-        self, method: str, path: str, headers: Headers, body: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: Mapping[str, str] | None = None,
+        may_go: Callable[[], bool] = _always,
     ) -> Answer | NoAnswer:
-        """One request, its whole answer or why there is none. Never raises for what a network does."""
+        """One request, its whole answer or why there is none. Never raises for what a network does.
+
+        Raises WithheldError where it may not go any more once there is a connection.
+        """
         assert self._ways is not None, "open() comes first"  # noqa: S101
         url = self._settings.base_url.rstrip("/") + path
         began = self._clock.monotonic()
-        answer = await self._ways.ask(method, path, headers, body)
+        answer = await self._ways.ask(method, path, headers, body, may_go)
         seconds = self._clock.monotonic() - began
         self._took(seconds)
         if self._watcher is not None:
@@ -106,11 +119,6 @@ Body = Callable[[], Mapping[str, str] | None]
 
 def _nothing() -> None:
     """The retry of a poll that has started already; the body of a request that has none."""
-
-
-def _always() -> bool:
-    """A request that nothing outdates."""
-    return True
 
 
 class WixClient:
@@ -169,6 +177,9 @@ class WixClient:
         except WithheldError:  # asked to wait in between: the refusal stands
             return observation
         return again
+
+    def _permitted(self) -> bool:
+        return self.pace.permit.holds
 
     def take_new_secret(self) -> bool:
         """Whether the secret was replaced since the last time; from now on the new one is used."""
@@ -230,7 +241,7 @@ class WixClient:
         held = await self.pace.enter(trial=trial, fit=fit)
         try:
             on_started()
-            answer = await self._api.send(method, path, headers, body())
+            answer = await self._api.send(method, path, headers, body(), self._permitted)
             if isinstance(answer, NoAnswer) or answer.http_status != HTTPStatus.OK:
                 self.pace.doubt()
         finally:
@@ -253,7 +264,7 @@ class WixClient:
         held = await self.pace.enter(trial=trial)
         try:
             self.pace.failed(failed.reason)
-            return await self._api.send(method, path, headers, body())
+            return await self._api.send(method, path, headers, body(), self._permitted)
         finally:
             self.pace.leave(held)
 

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -22,6 +22,7 @@ from yarl import URL
 from monitor import __version__
 from monitor.config import ApiSettings
 from monitor.core.model import Answer, FailureReason, NoAnswer
+from monitor.errors import WithheldError
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -85,9 +86,17 @@ class Ways:
         await self._connector.close()
 
     async def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, str] | None,
+        may_go: Callable[[], bool],
     ) -> Answer | NoAnswer:
-        """One request, sent once: its whole answer, or how far it came. Raises for nothing that happens."""
+        """One request, sent once: its whole answer, or how far it came. Raises for nothing that happens.
+
+        But for WithheldError, where it may not go any more once there is a connection.
+        """
         heard = _Heard()
         try:
             if self._no_proxy:
@@ -95,6 +104,8 @@ class Ways:
             async with asyncio.timeout(self._seconds):
                 connection = await self._connector.connect(self._request, [], _NO_LIMITS)
                 try:
+                    if not may_go():
+                        raise WithheldError(path)  # noqa: TRY301  the connection is closed as for all else
                     written = self._written(method, path, headers, body)
                     answer = await self._exchange(connection, written, heard)
                 except BaseException:

@@ -90,8 +90,14 @@ class ScriptedApi(Api):
         return f"secret-{self._index}-{sum(each.at <= at for each in self._site.rotations)}"
 
     async def send(
-        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, str] | None = None,
+        may_go: Callable[[], bool] = lambda: True,
     ) -> Answer | NoAnswer:
+        assert may_go()
         connection = path.rpartition("/")[2] if method == "GET" else None
         credential = headers["Authorization"] if body is None else body["client_secret"]
         task = asyncio.current_task()

@@ -52,6 +52,7 @@ _JOIN: Final = f"""
         offers = excluded.offers, offers_version = excluded.offers_version
     WHERE known.incarnation = $7 OR known.incarnation NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608  names of our own
+_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1464028467, hashtext($1))"  # of a name
 _OFFER: Final = """
     UPDATE node SET offers = $2, offers_version = offers_version + 1
     WHERE incarnation = $1
@@ -64,13 +65,16 @@ _MAKE: Final = """
 _FREE: Final = f"""
     WITH {_LIVE}
     SELECT site, part, epoch,
-        CASE WHEN NOT EXISTS (
-            SELECT 1 FROM node WHERE incarnation = owner AND expires_at <= clock_timestamp()
-        ) THEN owner END AS owner
+        owner, owner IN (SELECT incarnation FROM node WHERE expires_at <= clock_timestamp()) AS has_ended
     FROM lease
     WHERE owner IS NULL OR owner NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608
+# An owner whose lease has ended is made an end of in the same statement: its renewal may be under way.
 _CLAIM: Final = """
+    WITH ended AS (
+        UPDATE node SET expires_at = '-infinity'
+        WHERE incarnation = ANY($5::uuid[]) AND expires_at <= clock_timestamp()
+        RETURNING incarnation)
     UPDATE lease AS it
     SET owner = $1, epoch = it.epoch + 1, since = clock_timestamp()
     FROM (
@@ -78,6 +82,8 @@ _CLAIM: Final = """
         JOIN unnest($2::text[], $3::int[], $4::bigint[]) AS seen (site, part, epoch) USING (site, part, epoch)
         WHERE EXISTS (
             SELECT 1 FROM node WHERE incarnation = $1 AND expires_at > clock_timestamp())
+          AND (lease.owner IS NULL OR lease.owner <> ALL($5::uuid[])
+               OR lease.owner IN (SELECT incarnation FROM ended))
         ORDER BY lease.site, lease.part FOR UPDATE OF lease SKIP LOCKED) AS free
     WHERE it.site = free.site AND it.part = free.part
     RETURNING it.site, it.part, it.epoch
@@ -127,12 +133,14 @@ class Peer(NamedTuple):
 class Free(NamedTuple):
     """A unit that no live node owns, and its epoch when that was seen.
 
-    `owner` is who had it and has lost the lock; None where it was given up, or the lease has ended.
+    `owner` is who had it, None where it was given up; `has_ended` that the owner's lease has, though it may
+    have its lock yet.
     """
 
     unit: Unit
     epoch: int
     owner: UUID | None = None
+    has_ended: bool = False
 
 
 class Membership:
@@ -200,8 +208,10 @@ class Leases:
         key, incarnation = randbits(62), uuid4()
         await session.execute(_WATCHED, key)
         facts = (node.name, incarnation, key, ttl, __version__, list(node.urls), former)
-        if await session.execute(_JOIN, *facts) != "INSERT 0 1":
-            raise NameTakenError(node.name)
+        async with session.transaction():
+            await session.execute(_ONE_AT_A_TIME, node.name)
+            if await session.execute(_JOIN, *facts) != "INSERT 0 1":
+                raise NameTakenError(node.name)
         return Membership(session, incarnation, ttl)
 
     async def offer(self, incarnation: UUID, offers: Collection[Unit]) -> None:
@@ -221,14 +231,18 @@ class Leases:
         """What no live node owns."""
         with telling_failures():
             rows = await self._pool.fetch(_FREE)
-        return [Free(Unit(row["site"], row["part"]), row["epoch"], row["owner"]) for row in rows]
+        return [
+            Free(Unit(row["site"], row["part"]), row["epoch"], row["owner"], bool(row["has_ended"]))
+            for row in rows
+        ]
 
     async def claim(self, incarnation: UUID, wanted: Collection[Free]) -> dict[Unit, int]:
         """Own what nobody has claimed since it was seen free; what is ours now, with the epochs."""
         epochs = [each.epoch for each in wanted]
+        ended = list({each.owner for each in wanted if each.has_ended})
         columns = _columns(each.unit for each in wanted)
         with telling_failures():
-            return _epochs(await self._pool.fetch(_CLAIM, incarnation, *columns, epochs))
+            return _epochs(await self._pool.fetch(_CLAIM, incarnation, *columns, epochs, ended))
 
     async def owned(self, incarnation: UUID) -> dict[Unit, int]:
         """What is ours, with the epochs."""

@@ -144,16 +144,24 @@ class SharedStore:
 
     async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
         """Keep what is of units that this node owns by now, and all marks: what was told is told."""
-        if bookings and self._held.incarnation is None:  # they may be ours again in a moment
+        async with self._connection() as connection:
+            return await self._commit(connection, bookings, told)
+
+    async def _commit(
+        self, connection: "Connection", bookings: Sequence[Booking], told: Collection[str]
+    ) -> Collection[Key]:
+        incarnation = self._held.incarnation
+        if bookings and incarnation is None:  # they may be ours again in a moment
             raise StoreError("this node has no lease at present")
         units = {_key(each): self._held.unit_of(*_key(each)) for each in bookings}
         epochs = {unit: self._held.epochs[unit] for unit in units.values() if unit in self._held.epochs}
         ours = [each for each in bookings if units[_key(each)] in epochs]
-        parameters = self._parameters(ours, units, epochs, told)
-        async with self._connection() as connection:
-            rows = await connection.fetch(_COMMIT, *parameters)
+        rows = await connection.fetch(_COMMIT, *self._parameters(ours, units, epochs, told))
         accepted = {Unit(row["site"], row["part"]) for row in rows}
-        return {key for key, unit in units.items() if unit not in accepted}
+        refused = {unit for unit in units.values() if unit not in accepted}
+        if refused and not self._held.stands(refused, incarnation, epochs):
+            raise StoreError("a lease has changed meanwhile")
+        return {key for key, unit in units.items() if unit in refused}
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
         """A piece, of all units; nothing while another node does it."""
