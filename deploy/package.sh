@@ -71,11 +71,12 @@ put_environment() {
     "$python" -m compileall -q -s "$root" -p / --invalidation-mode=checked-hash "$home/lib"
 }
 
-# The command, the unit, its user, the sample of the configuration, the folder of secrets.
+# The command, the units, their user, the sample of the configuration, the folder of secrets.
 put_service() {
     install -d "$root/usr/bin"
     ln -s "/opt/$name/bin/$name" "$root/usr/bin/$name"
     install -D -m 644 "deploy/systemd/$name.service" "$root/usr/lib/systemd/system/$name.service"
+    install -m 644 "deploy/systemd/$name@.service" "$root/usr/lib/systemd/system/$name@.service"
     install -D -m 644 deploy/systemd/sysusers.conf "$root/usr/lib/sysusers.d/$name.conf"
     install -D -m 644 config/monitor.yml "$root/etc/$name/monitor.yml.sample"
     install -d -m 700 "$root/etc/$name/secrets"

@@ -13,8 +13,10 @@ from tests.real_parts import require
 
 SYSTEMD: Final = ROOT / "deploy/systemd"
 UNIT: Final = SYSTEMD / "wix-calendar-monitor.service"
+TEMPLATE: Final = SYSTEMD / "wix-calendar-monitor@.service"
 DROP_INS: Final = [SYSTEMD / "addresses.conf", SYSTEMD / "credentials.conf"]
 _OBVIOUS: Final = {"Description", "ExecStart", "WantedBy"}
+_OF_A_SHARD: Final = {"Description", "ExecStart", "StateDirectory", "EnvironmentFile"}
 
 
 def _analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,27 +24,36 @@ def _analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def _verify(root: Path, unit: str, *drop_ins: Path) -> str:
+def _settings(unit: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+def _verify(root: Path, unit: str, *drop_ins: Path, name: str = UNIT.name) -> str:
     """What `systemd-analyze verify` says of a unit with drop-ins, over the system's units and our command."""
     require("systemd-analyze")
     shutil.copytree("/usr/lib/systemd/system", root / "usr/lib/systemd/system", symlinks=True)
     folder = root / "etc/systemd/system"
     folder.mkdir(parents=True)
-    (folder / UNIT.name).write_text(unit)
-    (folder / f"{UNIT.name}.d").mkdir()
+    (folder / name).write_text(unit)
+    (folder / f"{name}.d").mkdir()
     for each in drop_ins:
-        shutil.copy(each, folder / f"{UNIT.name}.d")
-    for name in (COMMAND, "/usr/bin/kill"):
-        command = root / name.lstrip("/")
+        shutil.copy(each, folder / f"{name}.d")
+    for path in (COMMAND, "/usr/bin/kill"):
+        command = root / path.lstrip("/")
         command.parent.mkdir(parents=True)
         command.touch(mode=0o755)
-    done = _analyze("verify", "--man=no", f"--root={root}", UNIT.name)
+    done = _analyze("verify", "--man=no", f"--root={root}", name.replace("@.", "@3."))
     return done.stdout + done.stderr
 
 
 @pytest.mark.real
 def test_verify_has_nothing_to_say(tmp_path: Path) -> None:
     assert _verify(tmp_path, UNIT.read_text()) == ""
+
+
+@pytest.mark.real
+def test_verify_has_nothing_to_say_of_a_shard(tmp_path: Path) -> None:
+    assert _verify(tmp_path, TEMPLATE.read_text(), *DROP_INS, name=TEMPLATE.name) == ""
 
 
 @pytest.mark.real
@@ -86,7 +97,7 @@ def test_verify_has_nothing_to_say_of_the_drop_ins(tmp_path: Path) -> None:
     assert _verify(tmp_path, UNIT.read_text(), *DROP_INS) == ""
 
 
-@pytest.mark.parametrize("file", [UNIT, *DROP_INS], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [UNIT, TEMPLATE, *DROP_INS], ids=lambda file: file.name)
 def test_above_each_setting_stands_a_reason(file: Path) -> None:
     # A reason may stand above a few settings that serve one purpose, without an empty line between them.
     for paragraph in re.split(r"\n\n|^\[Service\]\n", file.read_text(), flags=re.MULTILINE):
@@ -98,3 +109,13 @@ def test_a_usage_or_configuration_error_is_not_started_again() -> None:
     settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
     assert settings["RestartPreventExitStatus"] == "2"
     assert "ProcSubset" not in settings, "process_* metrics need /proc/stat"
+
+
+def test_a_shard_is_run_as_the_service_is_but_for_what_makes_it_a_shard() -> None:
+    mine, shards = _settings(UNIT), _settings(TEMPLATE)
+    port = ("Environment", "WIX_CALENDAR_MONITOR_WEB_LISTEN_ADDRESS=127.0.0.1:1988%i")
+    assert [each for each in shards if each[0] not in _OF_A_SHARD and each != port] == [
+        each for each in mine if each[0] not in _OF_A_SHARD
+    ]
+    assert dict(shards)["ExecStart"] == f"{dict(mine)['ExecStart']} --shard=%i"
+    assert dict(shards)["StateDirectory"].endswith("-%i")
