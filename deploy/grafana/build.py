@@ -154,6 +154,9 @@ STALE: Final = "site_connection:wix_calendar_connection_stale:min"
 SINCE: Final = "site_connection:wix_calendar_connection_status_since_timestamp_seconds:max"
 LAST_ANSWER: Final = "site:wix_calendar_connection_last_success_timestamp_seconds:max"
 MAINTAINED: Final = "max by (site, connection) (wix_calendar_connection_maintenance)"
+DOWN: Final = "site_reason:wix_calendar_site_down:max"
+LIVE: Final = "unless on (job, instance) job_instance:wix_calendar_monitor_cut_off:group"
+"""Without what a node shows that has lost its lease while another has one: it is as it was then."""
 UNKNOWN: Final = f"({STALE} unless {ONE} {HEALTHY})"
 """Stale, or not yet polled: whatever its status was, it is not known now."""
 
@@ -198,16 +201,16 @@ def chosen(more: str = "") -> str:
     return f'{{site=~"$site", connection="$connection"{more}}}'
 
 
-def fresh(family: str, label: str) -> str:
-    """Without what a monitor shows while it calls the connection stale."""
-    return f"({family} unless ignoring ({label}) (wix_calendar_connection_stale == 1))"
+def fresh(series: str) -> str:
+    """Without what is only remembered."""
+    return f"({series} unless {ONE} ({STALE} == 1))"
 
 
 def coded(family: str, label: str, words: Iterable[Word]) -> str:
     """The number of the word that the chosen connection has now in this label; nothing while stale."""
     selectors = [(word.code, chosen(f', {label}="{word.text}"')) for word in words]
     either = "\n    or ".join(f"{code} * {family}{selector}" for code, selector in selectors)
-    return f"max by (site, connection) (\n  {fresh(f'({either})', label)}\n)"
+    return f"max by (site, connection) (\n  {fresh(f'({either})')}\n)"
 
 
 def flag(series: str, words: Sequence[Word]) -> str:
@@ -238,10 +241,11 @@ def ranked(state: str) -> str:
     return relabel(usual, "rank", "1", "state", "ERROR.*|NOT_FOUND")
 
 
-REASON: Final = "wix_calendar_connection_error_reason"
-STATUS: Final = "wix_calendar_connection_status"
+REASON: Final = "site_connection_reason:wix_calendar_connection_error_reason:max"
+STATUS: Final = "site_connection_status:wix_calendar_connection_status:max"
+DIRECTION: Final = "site_connection_direction:wix_calendar_connection_sync_enabled:max"
 STALE_HERE: Final = f'{STALE}{{site=~"$site"}}'
-STATED_NOW: Final = stated(fresh(REASON, "reason"), fresh(STATUS, "status"))
+STATED_NOW: Final = stated(fresh(REASON), fresh(STATUS))
 STATED_LAST: Final = stated(REASON, STATUS)
 STATUS_CODE: Final = f"{coded(STATUS, 'status', STATUSES[1:])}\nor {ONE} 0 * {STALE}{chosen()}"
 REASON_CODE: Final = coded(REASON, "reason", REASONS)
@@ -305,7 +309,7 @@ FLEET: Final = Row(
             (4, 4),
             "Sites for which Wix does not answer us. It says nothing of their calendars: these become"
             " unknown.",
-            Query("sum(1 - max by (site) (wix_calendar_site_up))"),
+            Query(counted(f"count by (site) ({DOWN})", "wix_calendar_site_up")),
             steps=BAD_FROM_ONE,
         ),
         stat(
@@ -380,8 +384,7 @@ FLEET: Final = Row(
             " unauthorized, forbidden: our credential; premium_required: the site's plan; the others: the"
             " network, or Wix.",
             Query(
-                "1000 * max by (site, reason) (wix_calendar_site_down_reason)\n"
-                f"  * on (site) group_left () {LAST_ANSWER}",
+                f"1000 * {DOWN}\n  * on (site) group_left () {LAST_ANSWER}",
                 news=True,
             ),
             columns=(SITE, Column("reason", "Reason"), Column("Value", "Last answer", MOMENT, NEVER)),
@@ -434,7 +437,9 @@ SITES: Final = Row(
             Query(
                 "60 * sum by (site) (\n"
                 '  rate(wix_calendar_site_requests_total{site=~"$site"}[$__rate_interval])\n'
-                ')\n  / max by (site) (wix_calendar_site_rate_limit_requests_per_minute{site=~"$site"})',
+                ") / sum by (site) (\n"
+                f'  wix_calendar_site_rate_limit_requests_per_minute{{site=~"$site"}} {LIVE}\n'
+                ")",
                 "{{site}}",
             ),
             unit="percentunit",
@@ -458,8 +463,9 @@ SITES: Final = Row(
             "Part of the time in which the site's budget, or a Retry-After of Wix, held requests back. 100"
             " %: all of it.",
             Query(
-                "sum by (site) (\n"
+                "avg by (site) (\n"
                 '  rate(wix_calendar_site_throttled_seconds_total{site=~"$site"}[$__rate_interval])\n'
+                f"  {LIVE}\n"
                 ")",
                 "{{site}}",
             ),
@@ -471,12 +477,12 @@ SITES: Final = Row(
             "A site's breaker: after several failures in a row it opens, the site is down, and single trial"
             " polls are sent in place of all. The reason is written into the band.",
             Query(
-                "max by (site) (\n  "
+                "max by (site) ((\n  "
                 + "\n  or ".join(
                     f'{word.code} * wix_calendar_site_down_reason{{site=~"$site", reason="{word.text}"}}'
                     for word in DOWN_REASONS
                 )
-                + '\n)\nor on (site) 0 * max by (site) (wix_calendar_site_up{site=~"$site"})',
+                + f'\n) {LIVE})\nor on (site) 0 * max by (site) (wix_calendar_site_up{{site=~"$site"}})',
                 "{{site}}",
             ),
             words=(
@@ -490,9 +496,7 @@ SITES: Final = Row(
             "How many calendars have which status. One whose last answer is too old is in the band NOT"
             " KNOWN, whatever its status was.",
             Query(
-                "sum by (status) (max by (site, connection, status) (\n  "
-                + fresh('wix_calendar_connection_status{site=~"$site"}', "status")
-                + "\n))",
+                "sum by (status) (\n  " + fresh(f'{STATUS}{{site=~"$site"}}') + "\n)",
                 "{{status}}",
             ),
             Query(counted(f"{STALE_HERE} unless {ONE} {HEALTHY}", STALE_HERE), "NOT KNOWN"),
@@ -552,7 +556,7 @@ CALENDAR: Final = Row(
             "How often status or reason changed in the time that is chosen above, about: Prometheus"
             " estimates.",
             Query(
-                "round(max by (site, connection) (\n"
+                "round(sum by (site, connection) (\n"
                 f"  increase(wix_calendar_connection_transitions_total{chosen()}[$__range])\n"
                 "))",
                 "{{site}}",
@@ -563,7 +567,7 @@ CALENDAR: Final = Row(
             (4, 4),
             "For how long of the time that is chosen above the calendar was seen unwell.",
             Query(
-                "max by (site, connection) (\n"
+                "sum by (site, connection) (\n"
                 f"  increase(wix_calendar_connection_unhealthy_seconds_total{chosen()}[$__range])\n"
                 ")",
                 "{{site}}",
@@ -583,7 +587,7 @@ CALENDAR: Final = Row(
             Query(flag(f"wix_calendar_connection_poll_success{chosen()}", POLLS), "{{site}}: last poll"),
             Query(
                 f"{SWITCHES[0].code} + max by (site, connection, direction) (\n  "
-                + fresh(f"wix_calendar_connection_sync_enabled{chosen()}", "direction")
+                + fresh(f"{DIRECTION}{chosen()}")
                 + "\n)",
                 "{{site}}: {{direction}}",
             ),
@@ -706,7 +710,48 @@ MONITOR: Final = Row(
     ),
 )
 
-ROWS: Final = (FLEET, SITES, CALENDAR, MONITOR)
+NODES: Final = Row(
+    "Nodes: several monitors that share the work",
+    (
+        table(
+            "Shards and nodes",
+            (12, 7),
+            "Who shares the work. Shards of a configuration: the ordinals run from 0 to one below the total,"
+            " each once. Nodes on one database: each has its lease, sees all the others, and none sees a"
+            " site that nobody polls.",
+            Query("max by (instance) (wix_calendar_monitor_shard_ordinal)"),
+            Query("max by (instance) (wix_calendar_monitor_total_shards)"),
+            Query("max by (instance) (wix_calendar_monitor_lease_held)", news=True),
+            Query("max by (instance) (wix_calendar_monitor_nodes)", news=True),
+            Query("max by (instance) (wix_calendar_monitor_sites)", news=True),
+            Query("max by (instance) (wix_calendar_monitor_sites_unowned)", news=True),
+            columns=(
+                Column("instance", "Instance"),
+                Column("Value #A", "Shard"),
+                Column("Value #B", "of"),
+                Column("Value #C", "Lease", words=(Word(0, "NONE", RED), Word(1, "held", GREEN))),
+                Column("Value #D", "Nodes it sees"),
+                Column("Value #E", "Sites it polls"),
+                Column("Value #F", "Sites nobody polls"),
+            ),
+            sort=("instance", "Value #A"),
+            empty="No monitor answers.",
+        ),
+        lines(
+            "Calendars, by monitor",
+            (12, 7),
+            "How many calendars each monitor shows. A step down in one and up in others is a move; the sum"
+            " stays, but for the moment in which two show them or none does.",
+            Query(
+                f"sum by (instance) (wix_calendar_monitor_connections {LIVE})",
+                "{{instance}}",
+            ),
+            stacked=True,
+        ),
+    ),
+)
+
+ROWS: Final = (FLEET, SITES, CALENDAR, MONITOR, NODES)
 
 
 # ── how Grafana is told ──────────────────────────────────────────────────────────────────────────────
