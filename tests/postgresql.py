@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from monitor.store.postgresql.schema import SCHEMA
 from tests.real_parts import lacking
 
 PASSWORD: Final = "of-the-test-server"
@@ -29,6 +30,12 @@ checkpoint_timeout = 1h
 log_line_prefix = '%m [%p] %a '
 """
 _STARTS: Final = 30.0
+_ENDS: Final = 90.0  # all that was written is synced, by disks that others use as well
+_CLEAN: Final = 12
+_OTHERS_OUT: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 class PostgreSQL:
@@ -41,6 +48,8 @@ class PostgreSQL:
         self._user = user
         self._server: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
+        self._turns = count()
+        self._clean: list[str] = []
 
     def create(self) -> None:
         """Make its files."""
@@ -94,6 +103,18 @@ class PostgreSQL:
         self.sql("postgres", f"CREATE DATABASE {name}")
         return name
 
+    def clean_database(self) -> str:
+        """The name of a database without our schema, by turns one of a few: each weighs on a shutdown."""
+        number = next(self._turns)
+        if number < _CLEAN:
+            self._clean.append(self.new_database())
+            return self._clean[-1]
+        name = self._clean[number % _CLEAN]
+        self.sql(
+            name, f"{_OTHERS_OUT}; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; ALTER DATABASE {name} RESET ALL"
+        )
+        return name
+
     def sql(self, database: str, text: str) -> str:
         """Run statements as the superuser; the rows, columns apart by `|`."""
         return self._run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *(
@@ -114,7 +135,7 @@ class PostgreSQL:
     def _end(self, how: signal.Signals) -> None:
         if self._server is not None:
             self._server.send_signal(how)
-            self._server.wait(30)
+            self._server.wait(_ENDS)
             self._server = None
 
     def _run(self, program: str, *arguments: str) -> str:

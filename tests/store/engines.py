@@ -102,7 +102,7 @@ class Shared:
 
     def __init__(self, server: PostgreSQL) -> None:
         self.server = server
-        self.database = server.new_database()
+        self.database = server.clean_database()
         self.url = server.url(self.database)
 
     @property
