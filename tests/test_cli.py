@@ -119,6 +119,17 @@ def test_of_several_shards_one_has_to_be_named(command: str) -> None:
     assert "--total-shards=3 needs --shard: write which of them this is, 0 to 2." in result.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "check-config", "status", "history", "backup"])
+def test_shards_over_a_postgresql_end_with_2_and_say_what_to_do(large: Path, command: str) -> None:
+    (large.parent / "key").write_text("key")
+    large.write_text("store: {url: 'postgresql://a@localhost/s'}\n" + large.read_text())
+    destination = ["copy.db"] if command == "backup" else []
+    result = call(command, f"--config.file={large}", "--shard=1", "--total-shards=3", *destination)
+    assert result.exit_code == 2
+    told = "store.url: is PostgreSQL's, whose nodes divide the sites among themselves"
+    assert f"{large}:1: {told}; leave out --shard and --total-shards\n" in result.stderr
+
+
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     """A configuration of two sites, one of which has three parts."""

@@ -50,7 +50,7 @@ TOTAL_SHARDS: Final = "WIX_CALENDAR_MONITOR_TOTAL_SHARDS"
 class Loaded:
     """Settings that can be used, what is doubtful about them, and the files they came from.
 
-    They are those of the `shard`; where there is none, of everything.
+    They are those of the `shard`; where there is none, as with PostgreSQL, of everything.
     """
 
     file: Path
@@ -71,8 +71,8 @@ def load(
 ) -> Loaded:
     """Read, resolve and check the whole configuration, and take what the shard watches of it.
 
-    Without a shard it is everything, and what the slots of one process carry is not looked at. Raises
-    ConfigError with every problem, warnings too, in file order.
+    Without a shard, and with PostgreSQL, it is everything, and what the slots of one process carry is not
+    looked at. Raises ConfigError with every problem, warnings too, in file order.
     """
     return _again(path, environ, secrets, shard, Memory())
 
@@ -129,7 +129,7 @@ def _load(
         raise ConfigError(ordered)
     loading.remember()
     again = partial(_again, path, environ, secrets, shard, memory)
-    return Loaded(path, settings, ordered, sources, shard, again)
+    return Loaded(path, settings, ordered, sources, loading.shard, again)
 
 
 def _variables(environ: Mapping[str, str], shard: Shard | None) -> Mapping[str, str]:
@@ -164,7 +164,7 @@ class _Loading:
         self._inline = reading.inline
         self._resolver = resolver
         self._memory = memory
-        self._shard = shard
+        self.shard = shard
         self._gatherer = Gatherer(self._source, resolver, self._problems, sources, memory)
         self._made: dict[str, tuple[object, SiteSettings]] = {}  # with all that each site comes from
 
@@ -177,8 +177,8 @@ class _Loading:
         self._problems += check_connections(drafts)
         if whole:  # a plan without the broken entries would be another plan
             self._problems += check_plan(self._source, drafts, api.max_in_flight)
-        if whole and self._shard is not None:
-            self._problems += check_slots(self._source, drafts, api.max_in_flight, self._shard)
+        if whole and self.shard is not None:
+            self._problems += check_slots(self._source, drafts, api.max_in_flight, self.shard)
         watched = [draft for draft in drafts if draft.mine]
         everything = Settings(api, tuple(map(self._site, watched)), store)
         return share(everything, [Unit(each.site.name, part) for each in watched for part in each.mine])
@@ -188,14 +188,14 @@ class _Loading:
         self._memory.finished = self._made
 
     def _with_room(self, drafts: list[SiteDraft], api: ApiSettings) -> list[SiteDraft]:
-        return drafts if self._shard is None else make_room(drafts, api.max_in_flight)
+        return drafts if self.shard is None else make_room(drafts, api.max_in_flight)
 
     def _mine(self, site: Site) -> tuple[int, ...]:
         """The parts of the site that are watched here."""
         parts = range(site.parts)
-        if self._shard is None:
+        if self.shard is None:
             return tuple(parts)
-        return tuple(part for part in parts if self._shard.owns(Unit(site.name, part)))
+        return tuple(part for part in parts if self.shard.owns(Unit(site.name, part)))
 
     def _site(self, draft: SiteDraft) -> SiteSettings:
         polling = self._model.polling
@@ -222,6 +222,7 @@ class _Loading:
         store = self._model.store
         url, given = self._resolver.store_url(("store", "url"), store.url)
         self._check_store(store, url, given)
+        self._leave_to_the_nodes(url)
         password: SecretSource | GivenSecret | None = GivenSecret(given) if given is not None else None
         if store.password_file is not None:
             password = self._resolver.password_file(("store",), store.password_file)
@@ -234,6 +235,15 @@ class _Loading:
         if given is not None and store.password_file is not None:
             self._complain(("store", "password_file"), "is beside a password in store.url; keep one")
 
+    def _leave_to_the_nodes(self, url: str) -> None:
+        """Nodes that share a PostgreSQL divide the sites themselves: each has to know them all."""
+        if not is_database(url):
+            return
+        if self.shard is not None and self.shard.several:
+            told = "is PostgreSQL's, whose nodes divide the sites among themselves"
+            self._complain(("store", "url"), f"{told}; leave out --shard and --total-shards")
+        self.shard = None
+
     def _feeds_folder(self, store: StoreSettings) -> Path:
         """Where feeds are kept; said to be missing where it must be named and is not."""
         folder = self._model.store.feeds_directory
@@ -242,7 +252,7 @@ class _Loading:
         if store.is_shared and any(site is not None and site.connection_feeds for site in self._model.sites):
             self._complain(("store",), "needs feeds_directory, as there are connection_feeds and no file")
         # Several may keep their stores in one folder, and two may follow one feed.
-        shard = self._shard or ALONE
+        shard = self.shard or ALONE
         return store.path.parent / (f"feeds-{shard.ordinal}" if shard.several else "feeds")
 
     def _complain(self, loc: Loc, told: str) -> None:

@@ -1,5 +1,6 @@
 """The plan as `check-config` prints it."""
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -17,10 +18,12 @@ _SPREAD: Final = ("shard", "sites", "connections", "requests/min", "slots")
 def plan_report(settings: Settings) -> str:
     """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals.
 
-    `shortest` is the shortest interval that the site's budget and slots carry.
+    `shortest` is the shortest interval that the site's budget and slots carry. Where nodes divide the sites,
+    it is the plan of all of them together.
     """
     rows = [*(_row(site) for site in settings.sites), _total(settings)]
-    return table(_HEAD, rows, right=_HEAD[1:])
+    told = table(_HEAD, rows, right=_HEAD[1:])
+    return f"{told}\n\n{_nodes(settings)}" if settings.store.is_shared else told
 
 
 def spread_report(shards: Sequence[Loaded]) -> str:
@@ -62,7 +65,17 @@ def _total(settings: Settings) -> tuple[str, ...]:
     count = sum(len(site.connections) for site in settings.sites)
     asked = sum(_asked(site) for site in settings.sites)
     row = ("total", str(count), "", "", *_budget(settings.sites, asked))
-    return (*row[:-1], f"{row[-1]} of {settings.api.max_in_flight}")
+    room = settings.api.max_in_flight
+    return (*row[:-1], f"{row[-1]}, {room} a node" if settings.store.is_shared else f"{row[-1]} of {room}")
+
+
+def _nodes(settings: Settings) -> str:
+    """How many nodes it takes, whichever of them has which sites."""
+    room = settings.api.max_in_flight
+    asked = sum(_asked(site) for site in settings.sites)
+    least = max(math.ceil(slots_needed(asked / 60) / room), 1)
+    told = "The plan of all nodes together, which divide the sites among themselves"
+    return f"{told}: it takes {least} of them with {room} slots each, and one more for each that may fail."
 
 
 def _shortest(site: SiteSettings) -> timedelta:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from monitor.config import load, plan_report
 
 
@@ -24,3 +26,24 @@ def test_the_plan_is_an_aligned_table_with_a_total(write: Callable[..., Path]) -
         "spa                 3              1m30s        2s           2.0     160      99 %         1",
         "total             203                                      153.9     320      52 %  1 of 256",
     ]
+
+
+@pytest.mark.parametrize(("slots", "nodes"), [(256, 1), (4, 3)])
+def test_the_plan_of_nodes_is_that_of_all_together_and_says_how_many_it_takes(
+    write: Callable[..., Path], slots: int, nodes: int
+) -> None:
+    sites = "".join(
+        f"- name: s{n}\n  credential: {{api_key_env: DEMO_SECRET, site_id: s{n}}}\n  interval: 10s\n"
+        f"  connections: [{', '.join(f'{{id: s{n}-{c}}}' for c in range(20))}]\n"
+        for n in range(15)
+    )
+    path = write(
+        f"api: {{max_in_flight: {slots}}}\nstore: {{url: 'postgresql:///s?host=/run'}}\nsites:\n{sites}"
+    )
+    *_, total, empty, told = plan_report(load(path, environ={"DEMO_SECRET": "x"}).settings).splitlines()
+    assert (total.split()[:2], empty) == (["total", "300"], "")
+    assert total.endswith(f" 9, {slots} a node")
+    assert told == (
+        "The plan of all nodes together, which divide the sites among themselves: "
+        f"it takes {nodes} of them with {slots} slots each, and one more for each that may fail."
+    )

@@ -114,6 +114,30 @@ def test_what_fits_no_single_process_fits_its_shards(config: Callable[..., Path]
     assert len(ids(read(path).settings)) == 600
 
 
+SHARED = {"url": "postgresql:///s?host=/run/postgresql"}
+
+
+def test_each_node_over_a_postgresql_has_it_all_whatever_one_process_could_carry(
+    config: Callable[..., Path],
+) -> None:
+    sites = [site(name, 20, interval="10s") for name in NAMES]
+    loaded = read(config(*sites, api={"max_in_flight": 10}, store=SHARED), Shard())
+    config(*sites, site("new"), api={"max_in_flight": 10}, store=SHARED)
+    for each, count in ((loaded, 600), (loaded.again(), 602)):
+        assert (each.shard, len(ids(each.settings))) == (None, count)
+
+
+def test_nodes_over_a_postgresql_divide_the_sites_themselves_and_are_no_shards(
+    config: Callable[..., Path],
+) -> None:
+    path = config(*map(site, NAMES), store=SHARED)
+    with pytest.raises(ConfigError) as refused:
+        load_each(path, 3, environ=ENVIRON)
+    (problem,) = refused.value.problems
+    told = "is PostgreSQL's, whose nodes divide the sites among themselves"
+    assert (problem.path, problem.message) == ("store.url", f"{told}; leave out --shard and --total-shards")
+
+
 def test_a_shard_that_does_not_fit_is_named(config: Callable[..., Path]) -> None:
     path = config(*(site(name, 20, interval="10s") for name in NAMES), api={"max_in_flight": 7})
     with pytest.raises(ConfigError) as refused:
