@@ -25,6 +25,7 @@ from monitor.flags import (
     give_up,
     load_both_or_exit,
     load_or_exit,
+    node_named,
     shard_flags,
     shard_of,
     total_of,
@@ -54,6 +55,16 @@ class _AddressType(click.ParamType[Address]):
             return value
         try:
             return Address.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _NodeNameType(click.ParamType[str]):
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return node_named(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -97,6 +108,7 @@ def cli() -> None:
 @flag("--config.auto-reload", is_flag=True, help="Take the configuration as it changes, without a SIGHUP.")
 @flag(
     "--node.name",
+    type=_NodeNameType(),
     metavar="NAME",
     help="What this node is called among those that share a PostgreSQL; the host's name, unless it is said.",
 )
@@ -135,10 +147,20 @@ def run(
     redactor = Redactor()
     log = set_up(log_level, Format(log_format), redactor)
     warn_of(log, _warnings([loaded], web_config))
-    node = node_name or platform.node()
+    node = _node_of(node_name, loaded)
     outside = Outside(log, redactor, Clock(), Notifier(), auto_reload=config_auto_reload, node=node)
     web = WebOptions(web_listen_address, web_config, web_systemd_socket, web_enable_lifecycle)
     sys.exit(0 if _run(serve(loaded, outside, web)) else 1)
+
+
+def _node_of(name: str | None, loaded: Loaded) -> str:
+    """What this process is called among others; nothing where there are none. Raises click.UsageError."""
+    if not loaded.settings.store.is_shared:
+        return ""
+    try:
+        return name or node_named(platform.node())
+    except ValueError as error:
+        raise click.UsageError(f"--node.name is missing, and the host's name does not do: {error}.") from None
 
 
 @cli.command("check-config")

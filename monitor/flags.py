@@ -14,6 +14,8 @@ from monitor.errors import ConfigError, OperatorError, Problem
 from monitor.web.protection import WebConfig
 
 MOST_SHARDS: Final = 1000
+LONGEST_NAME: Final = 60
+"""Characters of a node's name."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -84,6 +86,14 @@ def total_of(total: int | None) -> int:
 def kept_shard_of(ordinal: int | None, total: int | None) -> Shard | None:
     """The same for a command that reads what was kept: without the flags, everything. Raises UsageError."""
     return None if ordinal is None and total is None else shard_of(ordinal, total)
+
+
+def node_named(name: str) -> str:
+    """The name of a node, as it stands in tables and links. Raises ValueError with what to write instead."""
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or " " in name:
+        told = f"write 1 to {LONGEST_NAME} visible characters without white space"
+        raise ValueError(f"{name!r} is no name of a node; {told}")
+    return name
 
 
 def load_both_or_exit(read: Callable[[], T], web_path: Path | None) -> tuple[T, WebConfig | None]:

@@ -69,7 +69,8 @@ _STATUS_EVERY: Final = 5  # heartbeats
 class Outside:
     """What the daemon takes from the process it runs in.
 
-    `auto_reload`: whether it takes the configuration as it changes; `node`: what it is called among others.
+    `auto_reload`: whether it takes the configuration as it changes; `node`: what it is called among others
+    that share its store.
     """
 
     log: FilteringBoundLogger
@@ -89,6 +90,7 @@ class Service:
         self._web = web
         self._log = outside.log
         self._clock = outside.clock
+        self._node = outside.node
         self._notifier = outside.notifier
         self._shard = loaded.shard or ALONE
         self._telemetry = Telemetry(shard_ordinal=self._shard.ordinal, total_shards=self._shard.total)
@@ -161,13 +163,13 @@ class Service:
 
     async def run(self, stop: asyncio.Event, announce: Announce) -> bool:
         """Watch until `stop` is set; False where a defect ended it. Raises CannotStartError."""
-        counts = self._fleet.counts() | self._which()
         try:
             urls = await self._start()
         except CannotStartError:
             await self._store.close()  # not the ledger: it would write what this run has never watched
             raise
         announce(urls)
+        counts = self._fleet.counts() | self._which()
         self._log.info("monitor_started", version=__version__, **counts)
         gc.freeze()  # what the start has made stays, and need not be walked through for cycles ever again
         gc.set_threshold(*_CYCLES)
@@ -183,9 +185,11 @@ class Service:
             await self._stop()
         return not self._failed.is_set()
 
-    def _which(self) -> dict[str, int]:
-        """The shard, where there are several."""
+    def _which(self) -> dict[str, object]:
+        """The node or the shard, where there are several."""
         its = self._shard
+        if self._cluster is not None:
+            return {"node": self._node}
         return {"shard": its.ordinal, "total_shards": its.total} if its.several else {}
 
     async def _start(self) -> list[str]:

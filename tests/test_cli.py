@@ -14,6 +14,7 @@ from monitor.cli import cli
 from monitor.clock import Clock
 from monitor.core.model import Status
 from monitor.core.shards import Shard, Unit
+from monitor.flags import node_named
 from monitor.store.sqlite.file import open_file
 from tests.postgresql import PASSWORD, PostgreSQL
 from tests.store.samples import ANNA
@@ -183,6 +184,19 @@ def test_what_all_shards_say_is_told_once_by_check_config(large: Path) -> None:
     large.write_text(large.read_text().replace("downtown", "large"))
     result = call("check-config", f"--config.file={large}", "--skip-secrets", "--total-shards=3")
     assert (result.exit_code, result.stderr.count("is the name of the site in line 2 too")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\tb", "x" * 61, "a\x07", "a\u200bb", "a\u00a0b", "a\nb"])
+def test_a_name_of_a_node_that_is_none_ends_with_2_and_says_what_to_write(name: str) -> None:
+    result = call("run", f"--config.file={SAMPLE}", f"--node.name={name}")
+    assert result.exit_code == 2
+    told = "is no name of a node; write 1 to 60 visible characters without white space"
+    assert told in re.sub(r"\s+", " ", result.stderr)
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 60, "db-1.example.org", "Änna/🎉"])
+def test_any_visible_name_of_a_node_will_do(name: str) -> None:
+    assert node_named(name) == name
 
 
 @pytest.mark.parametrize("address", ["9090", "host:", "::1:9090", "host:70000", "[::1]"])
