@@ -19,6 +19,7 @@ from monitor.core.model import Status
 from monitor.errors import BackupError, CannotStartError, OperatorError, StoreError, StoreUnreadableError
 from monitor.flags import config_file_flag, give_up, kept_shard_flags, kept_shard_of, load_or_exit, shard_of
 from monitor.history import Output, ended, history_report, parse_moment, status_report, summary_report
+from monitor.owners import nodes_report, owners_json, owners_report
 from monitor.store import reading
 from monitor.store.moving import move
 from monitor.store.reading import Reader, Wanted
@@ -41,6 +42,7 @@ _output = click.option(
 @kept_shard_flags
 @_site
 @_status
+@click.option("--nodes", is_flag=True, help="Who of the nodes that share a PostgreSQL owns which site.")
 @_output
 def status(
     *,
@@ -49,19 +51,40 @@ def status(
     total_shards: int | None,
     site: str | None,
     status: str | None,
+    nodes: bool,
     output: str,
 ) -> None:
     """Show what the state store knows of every connection, the worst first.
 
     A shard's store knows only what that shard watches: without --shard, all others read as not polled yet.
+    With PostgreSQL the nodes that share it stand below, and --nodes shows each site's owner instead.
     """
+    if nodes and status is not None:
+        raise click.UsageError("--status is for connections; leave it out with --nodes.")
     settings = load_or_exit(config_file, Secrets.SKIPPED, shard_of(shard, total_shards)).settings
     if site is not None and site not in {each.name for each in settings.sites}:
         raise click.UsageError(f"{site!r} is not in the configuration.")
     with _reading(settings) as reader:
         wanted = Wanted(site=site, status=status)
-        told = status_report(settings, reader, wanted, Output(output), Clock().now(), _width())
+        told = (
+            _owners(settings, reader, site, output) if nodes else _status_of(settings, reader, wanted, output)
+        )
     click.echo(told)
+
+
+def _status_of(settings: Settings, reader: Reader, wanted: Wanted, output: str) -> str:
+    """The connections and, for people, below them the nodes that share the store."""
+    form, width = Output(output), _width()
+    told = status_report(settings, reader, wanted, form, Clock().now(), width)
+    if form is Output.JSON or not settings.store.is_shared:
+        return told
+    return f"{told}\n\n{nodes_report(reader.nodes(), width)}"
+
+
+def _owners(settings: Settings, reader: Reader, site: str | None, output: str) -> str:
+    if Output(output) is Output.JSON:
+        return owners_json(settings, reader, site)
+    return owners_report(settings, reader, site, _width())
 
 
 @click.command()

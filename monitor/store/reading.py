@@ -4,7 +4,7 @@ The queries are one text for both engines, which only differ in how they are ask
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -103,6 +103,36 @@ class Sum:
     incidents: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process that shares the store; moments are of PostgreSQL's clock, `gone_since` None: it lives.
+
+    `sites` are the sites, or parts of sites, that it owns.
+    """
+
+    name: str
+    version: str
+    urls: Sequence[str]
+    joined_at: datetime
+    gone_since: datetime | None
+    sites: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who owns a site, or a part of one, under which epoch, and since when.
+
+    `owner` None: no node that lives; since when may not be known then.
+    """
+
+    site: str
+    part: int
+    owner: str | None
+    urls: Sequence[str]
+    epoch: int
+    since: datetime | None
+
+
 _CHAPTERS: Final = """
     SELECT it.*, connection.kept_at,
         (SELECT observed_at FROM transition AS next
@@ -153,6 +183,15 @@ class Reader(ABC):
         """
         rows = self._rows(wanted, before=before, limit=limit)
         return [((row["observed_at"], row["n"]), _chapter(row)) for row in rows]
+
+    def nodes(self) -> list[Node]:
+        """The nodes that share the store, by name; none where one process has it."""
+        return []
+
+    def leases(self, site: str | None = None) -> list[Lease]:
+        """Who owns what, of one site or of all; nothing where one process has it."""
+        del site
+        return []
 
     def _rows(
         self,

@@ -27,7 +27,7 @@ CHANNEL: Final = "wix_calendar_monitor_leases"
 """Where a node says that there is something to claim, or that it has come."""
 
 # An advisory lock's key of 64 bits stands in pg_locks as two halves.
-_LIVE: Final = """
+LIVE: Final = """
     live AS (
         SELECT name, incarnation, offers_version, joined_at, urls, version
         FROM node
@@ -36,13 +36,15 @@ _LIVE: Final = """
             WHERE locktype = 'advisory' AND objsubid = 1 AND granted
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
 """
+"""The nodes that live, as a part of a query."""
+
 _BEAT: Final = """
     UPDATE node SET expires_at = clock_timestamp() + $2
     WHERE incarnation = $1 AND expires_at > clock_timestamp()
 """
-_NODES: Final = f"WITH {_LIVE} SELECT * FROM live ORDER BY name"  # noqa: S608  names of our own
+_NODES: Final = f"WITH {LIVE} SELECT * FROM live ORDER BY name"  # noqa: S608  names of our own
 _JOIN: Final = f"""
-    WITH {_LIVE}
+    WITH {LIVE}
     INSERT INTO node AS known
         (name, incarnation, lock_key, expires_at, joined_at, version, urls)
     VALUES ($1, $2, $3, clock_timestamp() + $4, clock_timestamp(), $5, $6)
@@ -63,7 +65,7 @@ _MAKE: Final = """
     ON CONFLICT DO NOTHING
 """
 _FREE: Final = f"""
-    WITH {_LIVE}
+    WITH {LIVE}
     SELECT site, part, epoch,
         owner, owner IN (SELECT incarnation FROM node WHERE expires_at <= clock_timestamp()) AS has_ended
     FROM lease
@@ -123,11 +125,12 @@ class Node(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A node that lives."""
+    """A node that lives, and where its pages are."""
 
     name: str
     incarnation: UUID
     offers_version: int
+    urls: tuple[str, ...] = ()
 
 
 class Free(NamedTuple):
@@ -166,7 +169,7 @@ class Membership:
             if await self._session.execute(_BEAT, self.incarnation, self._ttl) != "UPDATE 1":
                 return None
             rows = await self._session.fetch(_NODES)
-        peers = [Peer(row["name"], row["incarnation"], row["offers_version"]) for row in rows]
+        peers = [_peer(row) for row in rows]
         return peers if any(each.incarnation == self.incarnation for each in peers) else None
 
     async def leave(self) -> None:
@@ -266,6 +269,10 @@ class Leases:
                 "store.url leads through a proxy that pools transactions; connect to PostgreSQL itself, "
                 "or set the proxy's pool_mode to session"
             )
+
+
+def _peer(row: Any) -> Peer:
+    return Peer(row["name"], row["incarnation"], row["offers_version"], tuple(row["urls"]))
 
 
 def _columns(units: Iterable[Unit]) -> tuple[list[str], list[int]]:

@@ -12,14 +12,38 @@ import asyncpg
 
 from monitor.errors import BackupError, StoreError, StoreUnreadableError
 from monitor.store.postgresql.engine import Engine, telling_failures
+from monitor.store.postgresql.leases import LIVE
 from monitor.store.postgresql.schema import SCHEMA, VERSION
-from monitor.store.reading import Reader
+from monitor.store.reading import Lease, Node, Reader
 from monitor.store.rows import Fields
 
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection
 
 T = TypeVar("T")
+
+# Who has lost its lock is gone from then on, though its lease may end a little later.
+_NODES: Final = f"""
+    WITH {LIVE}
+    SELECT node.name, node.version, node.urls, node.joined_at,
+        CASE WHEN live.name IS NULL THEN least(node.expires_at, clock_timestamp()) END AS gone_since,
+        (SELECT count(*) FROM lease WHERE lease.owner = live.incarnation) AS sites
+    FROM node LEFT JOIN live USING (incarnation)
+    ORDER BY node.name
+"""  # noqa: S608  names of our own
+_LEASES: Final = f"""
+    WITH {LIVE}
+    SELECT lease.site, lease.part, lease.epoch, live.name AS owner, live.urls,
+        CASE
+            WHEN live.name IS NOT NULL OR lease.owner IS NULL THEN lease.since
+            WHEN node.name IS NOT NULL THEN least(node.expires_at, clock_timestamp())
+        END AS since
+    FROM lease
+    LEFT JOIN live ON live.incarnation = lease.owner
+    LEFT JOIN node ON node.incarnation = lease.owner
+    WHERE CAST(:site AS text) IS NULL OR lease.site = :site
+    ORDER BY lease.site, lease.part
+"""  # noqa: S608
 
 _ROWS: Final = 1000  # fetched at a time
 _PARAMETER: Final = re.compile(r"(?<!:):(\w+)")
@@ -55,6 +79,14 @@ class SharedReader(Reader):
         """It has better ways of its own."""
         told = f"{destination} is not made: the state is in PostgreSQL, which copies it better itself"
         raise BackupError(f"{told}; run pg_dump --schema={SCHEMA} --format=custom on {self._place}")
+
+    def nodes(self) -> list[Node]:
+        """Those that live, and those that went without a word."""
+        return [_node(row) for row in self._ask(_NODES, {})]
+
+    def leases(self, site: str | None = None) -> list[Lease]:
+        """As they stand now."""
+        return [_lease(row) for row in self._ask(_LEASES, {"site": site})]
 
     def _ask(self, query: str, parameters: Mapping[str, object]) -> Iterator[Fields]:
         names = list(dict.fromkeys(_PARAMETER.findall(query)))
@@ -106,3 +138,25 @@ def reading_shared(engine: Engine, seconds: float | None = None) -> Iterator[Rea
 
 async def _cursor(connection: "Connection", query: str, parameters: list[object]) -> Any:
     return await connection.cursor(query, *parameters)
+
+
+def _node(row: Fields) -> Node:
+    return Node(
+        name=row["name"],
+        version=row["version"],
+        urls=row["urls"],
+        joined_at=row["joined_at"],
+        gone_since=row["gone_since"],
+        sites=row["sites"],
+    )
+
+
+def _lease(row: Fields) -> Lease:
+    return Lease(
+        site=row["site"],
+        part=row["part"],
+        owner=row["owner"],
+        urls=row["urls"] or (),
+        epoch=row["epoch"],
+        since=row["since"],
+    )
