@@ -12,7 +12,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -311,7 +311,10 @@ class Service:
         yield from pieces(self._fleet.snapshot(), self._telemetry, dialect, self._renderer)
 
     def _facts(self) -> Facts:
-        return self._fleet.facts()
+        facts, cluster = self._fleet.facts(), self._cluster
+        if cluster is None:
+            return facts
+        return replace(facts, node=cluster.facts(self._whole.store, stops=self._permit is cluster))
 
     def _wall(self) -> float:
         return self._clock.wall(self._clock.now()).timestamp()

@@ -7,7 +7,7 @@ from structlog.typing import FilteringBoundLogger
 from monitor.clock import Clock
 from monitor.cluster.heart import Heart
 from monitor.cluster.mover import Mover
-from monitor.config import Settings
+from monitor.config import Settings, StoreSettings
 from monitor.fleet import Fleet
 from monitor.ledger import Ledger
 from monitor.metrics.telemetry import Telemetry
@@ -15,6 +15,7 @@ from monitor.store import Key
 from monitor.store.postgresql.leases import Node
 from monitor.store.postgresql.store import Shared
 from monitor.tasks import TaskBag
+from monitor.view.facts import NodeFacts, PeerFacts
 
 __all__ = ["Cluster"]
 
@@ -49,6 +50,17 @@ class Cluster:
     def lost(self) -> bool:
         """Whether there is no lease, as far as we know."""
         return self._heart is None or self._heart.incarnation is None
+
+    def facts(self, store: StoreSettings, *, stops: bool) -> NodeFacts:
+        """How it stands, for the page and the API; `stops`: without a lease nothing is polled."""
+        heart = self._heart
+        return NodeFacts(
+            name=self._name,
+            nodes=[] if heart is None else [PeerFacts(each.name, each.urls) for each in heart.peers],
+            lost_since=None if heart is None else heart.lost_at,
+            place=store.place,
+            stops=stops,
+        )
 
     async def renewed(self) -> None:
         """Wait until the lease is known to hold. Raises WithheldError where it is lost."""

@@ -71,6 +71,11 @@ class Heart:
         return None if self._membership is None else self._membership.incarnation
 
     @property
+    def lost_at(self) -> datetime | None:
+        """When (steady) the lease was lost, until one is held again."""
+        return self._lost_at
+
+    @property
     def holds(self) -> bool:
         """Whether what is watched is surely ours now."""
         return self._settled and self._clock.monotonic() < self._confirmed_at + CONFIRMED

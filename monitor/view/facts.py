@@ -66,8 +66,39 @@ class StoreFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """A node, and where it says that it serves."""
+
+    name: str
+    urls: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """This process among `nodes`, those that lived when it last saw them: itself too.
+
+    `lost_since` (steady) is when it lost its lease in PostgreSQL at `place`, where it has none; `stops`: it
+    asks nobody then.
+    """
+
+    name: str
+    nodes: Sequence[PeerFacts]
+    lost_since: datetime | None
+    place: str
+    stops: bool
+
+    @property
+    def others(self) -> list[PeerFacts]:
+        """All but this one."""
+        return [each for each in self.nodes if each.name != self.name]
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is watched, at `now` of the steady clock and `monotonic`; `correction` makes it wall time."""
+    """All that is watched, at `now` of the steady clock and `monotonic`; `correction` makes it wall time.
+
+    `node` is this process where several share the store.
+    """
 
     now: datetime
     monotonic: float
@@ -75,6 +106,12 @@ class Facts:
     sites: Mapping[str, SiteFacts]
     failures: Failures
     store: StoreFacts = StoreFacts()
+    node: NodeFacts | None = None
+
+    @property
+    def blind_since(self) -> datetime | None:
+        """Since when (steady) this node may not poll, where it may not."""
+        return self.node.lost_since if self.node is not None and self.node.stops else None
 
     def wall(self, moment: datetime) -> datetime:
         """What the machine's clock calls a steady moment."""

@@ -15,11 +15,20 @@ from monitor.core.site import SiteState
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):
-    """Who acts, what is wrong in a line, and which alert's runbook says what to do."""
+    """Who acts, what is wrong in a line, and which alert's runbook says what to do.
+
+    `page` is the runbook's name, where it is not the alert's.
+    """
 
     alert: str
     who: str
     told: str
+    page: str = ""
+
+    @property
+    def runbook(self) -> str:
+        """The name of its runbook."""
+        return self.page or self.alert
 
 
 def _table(*moves: Move) -> Mapping[str, Move]:
@@ -43,6 +52,12 @@ MOVES: Final = _table(
     Move("WixCalendarSiteUnreachable", "operator", "one site cannot be asked for"),
     Move("WixCalendarRateLimited", "operator", "Wix says that we ask too often"),
     Move("WixCalendarStoreFailing", "operator", "the store cannot be written"),
+    Move(
+        "WixCalendarNodeWithoutLease",
+        "operator",
+        "one of several nodes has no lease and polls nothing",
+        "WixCalendarNodes",
+    ),
 )
 """As the index of the runbooks has them."""
 

@@ -1,6 +1,7 @@
 """What is wrong, in a sentence for each: calendars, sites, our own sight, or our store."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -60,6 +61,16 @@ def judge(index: Index) -> Verdict:
     return Verdict(_calendars(index), _sites(index), _sight(index), _store(index.facts))
 
 
+def blindness(facts: Facts) -> Scope | None:
+    """That this node may not poll, where it may not."""
+    since, node = facts.blind_since, facts.node
+    if since is None or node is None:
+        return None
+    told = f"This node may not poll since {_moment(since, facts)}"
+    reason = f"it has no lease of PostgreSQL at {node.place}"
+    return Scope("Our sight", "bad", f"{told}: {reason}", MOVES["WixCalendarNodeWithoutLease"])
+
+
 def spoken(name: str) -> str:
     """A name within a sentence: not too long, and without what would turn the sentence round."""
     text = name.translate(_TURNING)
@@ -82,7 +93,10 @@ def _calendars(index: Index) -> Scope:
         told = f"{_count(tally.unhealthy, 'calendar')} of {tally.connections:,} broken"
         where = f", at {_count(sites, 'site')}" if len(index.sites) > 1 else ""
         return Scope("Calendars", "bad", f"{told}{where}")
-    if tally.connections == 0:
+    if index.facts.blind_since is not None and tally.healthy:
+        told = f"{tally.healthy:,} of {tally.connections:,} were well when we could last ask"
+        return Scope("Calendars", "unknown", told)
+    if tally.connections == 0 and index.facts.blind_since is None:
         return Scope("Calendars", "well", "No calendar is watched")
     if tally.healthy == 0:
         return Scope(
@@ -105,6 +119,8 @@ def _sites(index: Index) -> Scope:
     if down:
         told = f"{len(down):,} of {_count(len(index.sites), 'site')} down: {_names(down)}"
         return Scope("Sites", "bad", told, site_move(down[0].state))
+    if index.facts.blind_since is not None:
+        return Scope("Sites", "unknown", f"{_count(len(index.sites), 'site')}, none asked now")
     limited = [site for site in index.facts.sites.values() if site.state.limited_since is not None]
     if limited:
         return Scope("Sites", "unknown", f"Told to wait: {_names(limited)}", MOVES["WixCalendarRateLimited"])
@@ -116,6 +132,8 @@ def _names(sites: Sequence[SiteFacts]) -> str:
 
 
 def _sight(index: Index) -> Scope:
+    if (blind := blindness(index.facts)) is not None:
+        return blind
     tally, down = index.tally, index.down
     if len(down) > 1 and len(down) > _MOST * len(index.sites):
         return Scope("Our sight", "bad", "Most sites cannot be asked", MOVES["WixUnreachable"])
@@ -131,10 +149,14 @@ def _store(facts: Facts) -> Scope:
     store = facts.store
     if store.failing_since is None:
         return Scope("Store", "well", "Every change is kept")
-    since = f"{facts.wall(store.failing_since):%Y-%m-%d %H:%M} UTC"
+    polling = "polling goes on" if facts.blind_since is None else "this node does not poll"
     held = f"{store.waiting:,} of at most {store.room:,} changes held in memory"
-    told = f"Store failing since {since}: polling goes on, {held}"
+    told = f"Store failing since {_moment(store.failing_since, facts)}: {polling}, {held}"
     return Scope("Store", "bad", told, MOVES["WixCalendarStoreFailing"])
+
+
+def _moment(at: datetime, facts: Facts) -> str:
+    return f"{facts.wall(at):%Y-%m-%d %H:%M} UTC"
 
 
 def _count(number: int, what: str) -> str:

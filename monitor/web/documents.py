@@ -8,6 +8,7 @@ import msgspec
 
 from monitor.core.shards import Shard
 from monitor.logs import rfc3339
+from monitor.view.facts import Facts, NodeFacts, PeerFacts
 from monitor.view.failures import FailedPoll
 from monitor.view.index import Index, Tally
 from monitor.view.look import ConnectionView, SiteView
@@ -100,7 +101,7 @@ def tally_document(tally: Tally) -> Document:
 
 def fleet_document(index: Index, shard: Shard) -> Document:
     """All that is watched here in a few numbers, and what is wrong in a sentence each."""
-    store = index.facts.store
+    store, node = index.facts.store, index.facts.node
     since = store.failing_since
     return {
         **tally_document(index.tally),
@@ -111,6 +112,8 @@ def fleet_document(index: Index, shard: Shard) -> Document:
             "changes_waiting": store.waiting,
             "changes_waiting_at_most": store.room,
         },
+        "node": None if node is None else _node_document(node, index.facts),
+        "nodes": [] if node is None else [_peer_document(each) for each in node.nodes],
         "shard": shard.ordinal,
         "total_shards": shard.total,
         "verdict": {
@@ -132,7 +135,20 @@ def site_path(site: str) -> str:
 
 def runbook_path(move: Move) -> str:
     """Where the runbook of a move is."""
-    return f"/runbooks/{move.alert}"
+    return f"/runbooks/{move.runbook}"
+
+
+def _node_document(node: NodeFacts, facts: Facts) -> Document:
+    lost = node.lost_since
+    return {
+        "name": node.name,
+        "without_lease_since": None if lost is None else rfc3339(facts.wall(lost)),
+        "may_poll": facts.blind_since is None,
+    }
+
+
+def _peer_document(peer: PeerFacts) -> Document:
+    return {"name": peer.name, "urls": list(peer.urls)}
 
 
 def _failure_document(failed: FailedPoll) -> Document:

@@ -19,13 +19,14 @@ from monitor.errors import StoreUnreadableError
 from monitor.view.facts import Facts
 from monitor.view.index import Index, Place
 from monitor.view.look import ConnectionView, SiteView, look_at, look_at_site
-from monitor.view.verdict import judge
+from monitor.view.verdict import blindness, judge
 from monitor.view.wanted import Wanted
 from monitor.web.answers import kept, wants_gzip
 from monitor.web.api import UNREADABLE
 from monitor.web.asking import FILTERS, STATUSES, Asked, BadParameterError, cursor
 from monitor.web.documents import connection_path, runbook_path, site_path
 from monitor.web.hints import poll_command, series_of
+from monitor.web.listening import link_of
 from monitor.web.outlook import Outlook
 from monitor.web.past import Past
 from monitor.web.runbooks import inline, runbook
@@ -82,6 +83,7 @@ def _environment() -> jinja2.Environment:
         "site_path": site_path,
         "site_kind": _site_kind,
         "inline": inline,
+        "link": lambda node: link_of(node.urls),
     }
     for name in made.list_templates():
         made.get_template(name)
@@ -264,7 +266,15 @@ class Html:
     async def _render(self, template: str, facts: Facts, **shown: Any) -> bytes:
         """A page, made bit by bit: polls have their turn in between."""
         made = self._templates.get_template(template)
-        bits = made.generate(now=facts.wall(facts.now), seen=mark_of(facts), shard=self._shard, **shown)
+        bits = made.generate(
+            now=facts.wall(facts.now),
+            seen=mark_of(facts),
+            shard=self._shard,
+            node=facts.node,
+            blind=blindness(facts),
+            watched=len(facts.sites),
+            **shown,
+        )
         return "".join(await self._outlook.turns.all(bits)).encode("utf-8", "replace")
 
 

@@ -4,7 +4,10 @@ import asyncio
 import errno
 import re
 import socket
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from monitor.errors import CannotStartError
 
@@ -52,6 +55,21 @@ def url_of(sock: socket.socket, *, tls: bool) -> str:
         return f"unix:{name}"
     host, port, *_ = name
     return f"{'https' if tls else 'http'}://{Address(host, port)}"
+
+
+def link_of(urls: Iterable[str]) -> str | None:
+    """The first of a machine's URLs that leads there from another one, if any does."""
+    return next((each for each in urls if _leads_there(each)), None)
+
+
+def _leads_there(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        address = ip_address(parts.hostname or "")
+    except ValueError:
+        return False
+    nearby = address.is_unspecified or address.is_loopback or address.is_link_local
+    return parts.scheme in ("http", "https") and not nearby
 
 
 def _bind(places: list[tuple[socket.AddressFamily, Any]]) -> list[socket.socket]:

@@ -1,7 +1,7 @@
 """A fleet that a test makes up, as the daemon hands it over."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from monitor.core.model import (
     Status,
 )
 from monitor.core.site import Outage, SiteState
-from monitor.view.facts import Facts, SiteFacts, StoreFacts, Watching
+from monitor.view.facts import Facts, NodeFacts, PeerFacts, SiteFacts, StoreFacts, Watching
 from monitor.view.failures import Failures
 from monitor.view.index import Index, build
 
@@ -36,6 +36,18 @@ WELL: Final = ConnectionState(
 )
 KEPT: Final = StoreFacts(failing_since=None, waiting=0, room=50_000)
 FAILING: Final = StoreFacts(failing_since=NOW - 47 * MINUTE, waiting=1234, room=50_000)
+NODE: Final = NodeFacts(
+    name="a",
+    nodes=[
+        PeerFacts("a", ["http://127.0.0.1:19877"]),
+        PeerFacts("b", ["http://127.0.0.1:19877", "https://192.0.2.7:19877"]),
+        PeerFacts("c", ["http://0.0.0.0:19877"]),
+    ],
+    lost_since=None,
+    place="postgresql://db.example.org/monitor",
+    stops=True,
+)
+BLIND: Final = replace(NODE, lost_since=NOW - 47 * MINUTE)
 UNSEEN: Final = ConnectionState(watched_since=NOW - MINUTE / 2)
 
 
@@ -88,7 +100,12 @@ def site_of(those: Iterable[Watching], name: str = "downtown", **facts: Any) -> 
     return SiteFacts(**(usual | facts))
 
 
-def facts_of(*sites: SiteFacts, correction: timedelta = timedelta(), store: StoreFacts = KEPT) -> Facts:
+def facts_of(
+    *sites: SiteFacts,
+    correction: timedelta = timedelta(),
+    store: StoreFacts = KEPT,
+    node: NodeFacts | None = None,
+) -> Facts:
     """A fleet of these sites."""
     return Facts(
         now=NOW,
@@ -97,6 +114,7 @@ def facts_of(*sites: SiteFacts, correction: timedelta = timedelta(), store: Stor
         sites={site.name: site for site in sites},
         failures=Failures(),
         store=store,
+        node=node,
     )
 
 

@@ -22,7 +22,7 @@ def test_the_table_is_that_of_the_runbooks() -> None:
     assert {alert: (move.who, move.told) for alert, move in MOVES.items()} == {
         alert: told[alert] for alert in MOVES
     }
-    assert [alert for alert in MOVES if not (RUNBOOKS / f"{alert}.md").is_file()] == []
+    assert [alert for alert in MOVES if not (RUNBOOKS / f"{MOVES[alert].runbook}.md").is_file()] == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Calendars, a site, or our own blindness: the sentence that is read first."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,8 +8,21 @@ import pytest
 from monitor.core.model import FailureReason, Status
 from monitor.core.site import SiteState
 from monitor.view.facts import SiteFacts
+from monitor.view.moves import MOVES
 from monitor.view.verdict import judge, spoken
-from tests.view.scene import FAILING, NOW, UNSEEN, facts_of, indexed, outage, site_of, state, watched
+from tests.view.scene import (
+    BLIND,
+    FAILING,
+    NODE,
+    NOW,
+    UNSEEN,
+    facts_of,
+    indexed,
+    outage,
+    site_of,
+    state,
+    watched,
+)
 
 STALE = state(last_success_at=NOW - timedelta(hours=1))
 BROKEN = state(status=Status.ERROR)
@@ -80,6 +94,31 @@ def test_a_store_that_fails_is_told_beside_all_else_and_first_where_nothing_else
             ("Store", told)
         ]
     assert [each.name for each in judge(indexed(facts_of())).scopes] == ["Calendars", "Sites", "Our sight"]
+
+
+def test_a_node_that_may_not_poll_calls_nothing_well() -> None:
+    told = "This node may not poll since 2026-03-01 11:13 UTC: it has no lease of PostgreSQL at "
+    for sites, calendars in (
+        ([site("a", state(), state())], ("unknown", "2 of 2 were well when we could last ask")),
+        ([site("a", state(), BROKEN)], ("bad", "1 calendar of 2 broken: a/c1")),
+        ([site("a", UNSEEN)], ("unknown", "Nothing is known yet")),
+        ([], ("unknown", "Nothing is known now")),
+    ):
+        verdict = judge(indexed(facts_of(*sites, node=BLIND)))
+        assert verdict.headline.told == f"{told}{BLIND.place}"
+        assert (verdict.calendars.state, verdict.calendars.told) == calendars
+        assert verdict.sites.state == "unknown"
+        assert verdict.headline.move is MOVES["WixCalendarNodeWithoutLease"]
+
+
+def test_a_node_that_polls_without_its_lease_or_with_it_says_what_it_sees() -> None:
+    for node in (NODE, replace(BLIND, stops=False)):
+        assert judge(indexed(facts_of(site("a", state()), node=node))).headline.told == "1 of 1 well"
+
+
+def test_a_store_that_fails_where_nobody_polls_does_not_say_that_polling_goes_on() -> None:
+    verdict = judge(indexed(facts_of(site("a", state()), store=FAILING, node=BLIND)))
+    assert "UTC: this node does not poll, 1,234 of" in verdict.store.told
 
 
 def test_a_name_within_a_sentence_neither_turns_it_round_nor_fills_it() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
 from monitor.core.shards import Shard
-from tests.view.scene import FAILING
+from tests.view.scene import BLIND, FAILING, NODE
 from tests.web.shown import HALF, HOSTILE, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
 
@@ -187,6 +187,28 @@ def test_a_shard_says_which_it_is_and_that_others_have_what_it_has_not(url: str)
         for path in ("/sites/nowhere", "/connections/downtown/nobody"):
             told = json.loads(ask(where, f"/api/v1{path}").body)["detail"]
             assert told.endswith(" is configured for shard 2 of 4")
+
+
+def test_a_node_says_which_it_is_who_else_lives_and_whether_it_may_poll(url: str) -> None:
+    alone = get(url, "/fleet")
+    assert (alone["node"], alone["nodes"]) == (None, [])
+    seen = []
+    for node in (NODE, BLIND, replace(BLIND, stops=False)):
+        with served(replace(fleet(), node=node)) as where:
+            seen.append(checked(ask(where, "/api/v1/fleet"), "/api/v1/fleet"))
+    since = "2026-03-01T11:13:00.000Z"
+    assert [each["node"] for each in seen] == [
+        {"name": "a", "without_lease_since": None, "may_poll": True},
+        {"name": "a", "without_lease_since": since, "may_poll": False},
+        {"name": "a", "without_lease_since": since, "may_poll": True},
+    ]
+    assert seen[0]["nodes"][1] == {"name": "b", "urls": ["http://127.0.0.1:19877", "https://192.0.2.7:19877"]}
+    sight = seen[1]["verdict"]["sight"]
+    assert (sight["state"], sight["alert"], sight["runbook"]) == (
+        "bad",
+        "WixCalendarNodeWithoutLease",
+        "/runbooks/WixCalendarNodes",
+    )
 
 
 def test_the_fleet_is_told_in_a_few_numbers_and_four_sentences(url: str) -> None:

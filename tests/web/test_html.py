@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from monitor.config.fields import DOTS
 from monitor.core.shards import Shard
+from monitor.view.facts import PeerFacts
 from monitor.view.moves import MOVES
+from monitor.web.documents import runbook_path
 from monitor.web.html import POLICY, SIZE
 from monitor.web.protection import WebConfig
-from tests.view.scene import FAILING, facts_of, site_of, watched
+from tests.view.scene import BLIND, FAILING, NODE, facts_of, site_of, watched
 from tests.web.shown import HALF, HOSTILE, LONG, MIRRORED, QUOTES, SCRIPT, crowd, fleet, keep_a_past, served
 from tests.web.talk import Got, ask
 from tests.web.test_passwords import authorized
@@ -231,7 +234,7 @@ def test_a_page_of_sites_says_which_of_them_it_shows() -> None:
 
 @pytest.mark.parametrize("alert", MOVES)
 def test_every_move_leads_to_a_runbook_that_is_served(url: str, alert: str) -> None:
-    page = read(url, f"/runbooks/{alert}")
+    page = read(url, runbook_path(MOVES[alert]))
     for part in ("Meaning", "Impact", "Diagnosis", "Mending", "Who acts"):
         assert part in page.text
     assert re.search(r"\]\(|\[\w[^\]]*\]\[|```", page.text) is None, "Markdown that was not read"
@@ -261,6 +264,40 @@ def test_a_shard_says_on_each_page_which_it_is(url: str) -> None:
             assert "This is shard 2 of 4" in ask(where, path).body.decode()
             assert "shard" not in ask(url, path).body.decode()
         assert "No such site is configured for shard 2 of 4." in ask(where, "/sites/nowhere").body.decode()
+
+
+def test_a_node_says_on_each_page_which_it_is_and_links_only_where_others_can_be_reached() -> None:
+    with served(replace(fleet(), node=NODE)) as where:
+        pages = [Reading(ask(where, path).body) for path in PAGES]
+    told = "This is node a, one of 3: its pages show only the 3 sites that it watches; the others: b, c"
+    for page in pages:
+        assert told in page.text
+        assert [each for each in page.hrefs("http") if ":19877" in each] == ["https://192.0.2.7:19877"]
+    assert "shard" not in pages[0].text
+
+
+def test_of_very_many_nodes_the_first_are_named_and_one_alone_names_nobody() -> None:
+    many = [PeerFacts(f"n{number:02}", []) for number in range(30)]
+    with served(facts_of(site_of([watched("anna")]), node=replace(NODE, nodes=many))) as where:
+        assert "show only the 1 site that it watches; the others: n00," in (text := read(where, "/").text)
+        assert text.partition("the others: ")[2].partition(".")[0].endswith("n19 and 10 more")
+    with served(facts_of(node=replace(NODE, nodes=NODE.nodes[:1]))) as where:
+        told = "This is node a, the only one: its pages show only the 0 sites that it watches."
+        assert told in read(where, "/").text
+
+
+def test_a_node_that_may_not_poll_says_so_before_all_else_on_each_page_that_shows_something() -> None:
+    told = "This node may not poll since 2026-03-01 11:13 UTC: it has no lease of PostgreSQL at "
+    place = "postgresql://db.example.org/monitor"
+    with served(replace(fleet(), node=BLIND)) as where:
+        pages = {path: Reading(ask(where, path).body) for path in PAGES}
+    assert f"{told}{place} Whose move: the monitor's operator one of several nodes" in pages["/"].text
+    for path, page in pages.items():
+        its = path.startswith(("/connections/", "/sites")) and path != "/sites/nowhere"
+        assert (f"{told}{place}. the monitor's operator" in page.text) is its, path
+        assert ("/runbooks/WixCalendarNodes" in page.hrefs("/runbooks/")) is (
+            its or path == "/" or "text=" in path
+        )
 
 
 def test_a_fleet_of_nothing_is_a_page_too() -> None:

@@ -144,7 +144,7 @@ function pause() {
   }
 }
 
-if (document.querySelector("[data-live]:not(#asof)")) {
+if (main.querySelector("[data-live]")) {
   live.hidden = false;
   document.getElementById("reload").hidden = true;
   live.addEventListener("click", pause);
