@@ -22,6 +22,7 @@ from monitor.web.documents import (
     fleet_document,
     site_document,
 )
+from monitor.web.elsewhere import Elsewhere, elsewhere
 from monitor.web.hints import poll_command, series_of
 from monitor.web.outlook import Outlook
 from monitor.web.past import Past
@@ -102,7 +103,7 @@ class Api:
         facts = self._outlook.facts()
         found = await self._outlook.find(facts, site, name)
         if found is None:
-            return problem(HTTPStatus.NOT_FOUND, f"no such connection is configured{self._whose}")
+            return self._missing("connection", await elsewhere(self._past, facts, site, connection=True))
         view = look_at(found[1], found[0], facts)
         return document(
             request, connection_whole(view, series_of(view), poll_command(view, self._config_file))
@@ -130,8 +131,14 @@ class Api:
         index = await self._outlook.index()
         site = index.facts.sites.get(request.match_info["site"])
         if site is None:
-            return problem(HTTPStatus.NOT_FOUND, f"no such site is configured{self._whose}")
+            return self._missing("site", await elsewhere(self._past, index.facts, request.match_info["site"]))
         return document(request, site_document(look_at_site(site, index.facts), index.sites[site.name]))
+
+    def _missing(self, what: str, where: Elsewhere | None) -> web.Response:
+        told = f"no such {what} is configured{self._whose}"
+        if where is not None:
+            told = f"this node watches no such {what}; {where.told}"
+        return problem(HTTPStatus.NOT_FOUND, told)
 
     async def _transitions(self, request: web.Request) -> web.Response:
         asked = Asked(request.query, ("since", "site", "connection", "limit", "cursor"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -25,6 +25,7 @@ from monitor.web.answers import kept, wants_gzip
 from monitor.web.api import UNREADABLE
 from monitor.web.asking import FILTERS, STATUSES, Asked, BadParameterError, cursor
 from monitor.web.documents import connection_path, runbook_path, site_path
+from monitor.web.elsewhere import Elsewhere, elsewhere
 from monitor.web.hints import poll_command, series_of
 from monitor.web.listening import link_of
 from monitor.web.outlook import Outlook
@@ -165,10 +166,11 @@ class Html:
 
     async def _connection(self, request: web.Request) -> web.StreamResponse:
         facts = self._outlook.facts()
-        found = await self._outlook.find(facts, request.match_info["site"], request.match_info["name"])
+        site = request.match_info["site"]
+        found = await self._outlook.find(facts, site, request.match_info["name"])
         if found is None:
-            return await self._told(
-                request, HTTPStatus.NOT_FOUND, f"No such calendar is configured{self._whose}."
+            return await self._missing(
+                request, "calendar", await elsewhere(self._past, facts, site, connection=True)
             )
         view = look_at(found[1], found[0], facts)
         page = await self._render(
@@ -223,9 +225,7 @@ class Html:
         found = await self._outlook.page(Wanted(site=name), SIZE)
         site = found.index.facts.sites.get(name)
         if site is None:
-            return await self._told(
-                request, HTTPStatus.NOT_FOUND, f"No such site is configured{self._whose}."
-            )
+            return await self._missing(request, "site", await elsewhere(self._past, found.index.facts, name))
         view = look_at_site(site, found.index.facts)
         page = await self._render(
             "site.html",
@@ -255,9 +255,21 @@ class Html:
             raise web.HTTPNotFound
         return kept(request, self._static[name], _STATIC[name])
 
-    async def _told(self, request: web.Request, status: HTTPStatus, told: str) -> web.Response:
+    async def _missing(self, request: web.Request, what: str, where: Elsewhere | None) -> web.Response:
+        """What is not watched here, and links to the same page of those that watch it."""
+        if where is None:
+            told = f"No such {what} is configured{self._whose}."
+            return await self._told(request, HTTPStatus.NOT_FOUND, told)
+        told = f"This node watches no such {what}; {where.told}."
+        urls = ((each.name, link_of(each.urls)) for each in where.nodes)
+        links = [(name, url + request.rel_url.raw_path) for name, url in urls if url is not None]
+        return await self._told(request, HTTPStatus.NOT_FOUND, told, links)
+
+    async def _told(
+        self, request: web.Request, status: HTTPStatus, told: str, links: Sequence[tuple[str, str]] = ()
+    ) -> web.Response:
         page = await self._render(
-            "text.html", self._outlook.facts(), here="told", title=status.phrase, told=told
+            "text.html", self._outlook.facts(), here="told", title=status.phrase, told=told, links=links
         )
         response = _html(request, page)
         response.set_status(status)

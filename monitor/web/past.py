@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from monitor.errors import StoreUnreadableError
-from monitor.store.reading import Chapter, Instant, Reader, Wanted
+from monitor.store.reading import Chapter, Instant, Lease, Reader, Wanted
 
 _SECONDS: Final = 5.0  # of a question; what takes longer is given up
 
@@ -45,6 +45,10 @@ class Past:
             return [chapter for _, chapter in (*since, *before)]
 
         return await self._read(ask)
+
+    async def leases(self, site: str) -> list[Lease]:
+        """Who owns a site, or parts of it, now. Raises StoreUnreadableError."""
+        return await self._read(lambda reader: reader.leases(site))
 
     def close(self) -> None:
         """Read no more."""

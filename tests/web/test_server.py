@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.errors import CannotStartError
+from monitor.web.listening import link_of
 from monitor.web.server import Address, ReloadAnswer, Server
 from tests.web.conftest import Serve
 from tests.web.talk import (
@@ -441,3 +442,26 @@ async def test_a_client_that_goes_away_is_no_error(
             await off_loop(gone.recv, 15)
     assert (await off_loop(ask, url, "/-/healthy")).status == 200
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("urls", "link"),
+    [
+        ([], None),
+        (
+            [
+                "unix:/run/it.sock",
+                "http://127.0.0.1:1",
+                "http://[::1]:1",
+                "http://0.0.0.0:1",
+                "http://[::]:1",
+            ],
+            None,
+        ),
+        (["http://[fe80::1%eth0]:1", "javascript://192.0.2.7/", "http://[::1", "nothing"], None),
+        (["http://127.0.0.1:1", "https://192.0.2.7:1", "http://10.0.0.1:1"], "https://192.0.2.7:1"),
+        (["http://[2001:db8::7]:1"], "http://[2001:db8::7]:1"),
+    ],
+)
+def test_a_link_leads_to_another_machine_or_is_none(urls: list[str], link: str | None) -> None:
+    assert link_of(urls) == link
