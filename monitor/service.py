@@ -382,6 +382,7 @@ def _unchangeable(before: StoreSettings, after: StoreSettings) -> Iterator[tuple
     yield "url", before.url, after.url
     yield "password_file", before.password, after.password
     yield "lease_ttl", before.lease_ttl, after.lease_ttl
+    yield "on_engine_loss", before.on_engine_loss, after.on_engine_loss
 
 
 async def serve(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,9 @@ def over(shared: Shared, folder: Path, base_url: str) -> Path:
     word.touch(mode=0o600)
     word.write_text(PASSWORD)
     url = shared.server.url(shared.database, password=None)
-    return write_config(folder, base_url, FLEET, store={"url": url, "password_file": "word"})
+    store = {"url": url, "password_file": "word"}
+    # What was well is not stale as long as a test looks at it.
+    return write_config(folder, base_url, FLEET, polling={"stale_after": 100}, store=store)
 
 
 async def got(daemon: Daemon, path: str) -> Got:
@@ -76,6 +79,23 @@ async def test_a_node_says_who_it_is_and_which_other_watches_what_it_does_not(
                 )
             missing = json.loads((await got(daemon, "/api/v1/sites/uptown")).body)
             assert missing["detail"] == "this node watches no such site; node b watches it"
+            assert await daemon.stop() == 0
+
+
+async def test_what_a_node_does_without_its_database_is_settled_at_its_start(
+    postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    async with Simulator(FLEET) as simulator:
+        config = over(Shared(postgresql), tmp_path, simulator.base_url)
+        async with running(config) as daemon:
+            await daemon.event("monitor_ready")
+            config.write_text(
+                config.read_text().replace("password_file:", "on_engine_loss: keep\n  password_file:")
+            )
+            daemon.process.send_signal(signal.SIGHUP)
+            refused = await daemon.event("config_reload_failed")
+            told = "store.on_engine_loss: cannot change while the daemon runs; restart it"
+            assert refused["problems"] == [f"{config}: {told}"]
             assert await daemon.stop() == 0
 
 
