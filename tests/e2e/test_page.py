@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from monitor.simulator import Connection, Scenario, Simulator
 from tests.browser import NARROW, chromium, visit
 from tests.daemon import Daemon, running
 from tests.fleet import key_site, oauth_site, write_config
+from tests.view.scene import BLIND
+from tests.web.shown import fleet, served
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("browser")]
 
@@ -218,6 +221,21 @@ async def test_nothing_hinders_people_in_either_theme_or_width(stage: Stage, the
             assert await tab.overflow() <= 0, path
             await tab.picture(f"page-{theme}-{width}-{number}")
         tab.complaints = [each for each in tab.complaints if "404" not in each]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, NARROW])
+async def test_a_node_that_may_not_poll_says_so_to_everybody(theme: str, width: int) -> None:
+    with served(replace(fleet(), node=BLIND)) as url:
+        async with chromium() as browser, visit(browser, width=width, color_scheme=theme) as tab:
+            for number, path in enumerate(("/", "/sites", "/sites/midtown", "/connections/downtown/ben")):
+                await tab.page.goto(url + path)
+                told = tab.page.get_by_text("This node may not poll since 2026-03-01 11:13 UTC").first
+                await expect(told).to_be_visible()
+                await expect(tab.page.get_by_role("contentinfo")).to_contain_text("This is node a, one of 3")
+                assert await tab.hindrances() == "", path
+                assert await tab.overflow() <= 0, path
+                await tab.picture(f"page-node-{theme}-{width}-{number}")
 
 
 async def test_without_a_script_all_is_there(stage: Stage) -> None:
