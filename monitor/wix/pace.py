@@ -179,6 +179,7 @@ class Pace:
         self.check(trial=trial)
         if not self.permit.holds:
             await self.permit.renewed()
+            self.check(trial=trial)
         held = self._take_at_once() or await self._wait_for_turn(trial=trial)
         if not fit():
             _release(held)
@@ -223,13 +224,17 @@ class Pace:
         return held
 
     async def _take_slots(self, *, trial: bool) -> Held:
-        """With room in the budget: a reload may narrow it in the meantime, or who shares it take the last."""
+        """With room in the budget: a reload may narrow it in the meantime, or who shares it take the last.
+
+        And with the permit, which may end while one waits.
+        """
         while True:
             await self._wait_for_budget(trial=trial)
             slots = await self._slots.take(self._is_doubtful)
-            if self.spare(0):
+            if self.spare(0) and self.permit.holds:
                 return slots
             _release(slots)
+            await self.permit.renewed()
 
     def _is_doubtful(self) -> bool:
         return self._doubtful

@@ -18,7 +18,7 @@ from monitor.core.plan import SITE_SLOTS
 from monitor.core.site import Site
 from monitor.errors import WithheldError
 from monitor.tasks import TaskBag
-from monitor.wix.pace import WINDOW, Budget, Pace, Slots
+from monitor.wix.pace import UNSHARED, WINDOW, Budget, Pace, Permit, Slots
 
 pytestmark = pytest.mark.looptime
 
@@ -43,10 +43,35 @@ async def request(pace: Pace, *, trial: bool = False) -> AsyncIterator[None]:
         pace.leave(held)
 
 
-def make_pace(requests_per_minute: int, slots: Slots | None = None, name: str = "downtown") -> Pace:
+def make_pace(
+    requests_per_minute: int,
+    slots: Slots | None = None,
+    name: str = "downtown",
+    permit: Permit = UNSHARED,
+) -> Pace:
     clock = Clock(wall_seconds=lambda: 0.0, monotonic=asyncio.get_running_loop().time)
     site = Site(name=name, interval=timedelta(minutes=1))
-    return Pace(site, requests_per_minute, slots or Slots(1000), clock, lambda: 0.0)
+    return Pace(site, requests_per_minute, slots or Slots(1000), clock, lambda: 0.0, permit)
+
+
+class Lease:
+    """A permit that a test renews."""
+
+    def __init__(self) -> None:
+        self.holds = True
+        self.lost = False
+        self._again = asyncio.Event()
+
+    async def renewed(self) -> None:
+        while not self.holds:
+            if self.lost:
+                raise WithheldError("no lease")
+            self._again.clear()
+            await self._again.wait()
+
+    def stand(self, *, holds: bool, lost: bool = False) -> None:
+        self.holds, self.lost = holds, lost
+        self._again.set()
 
 
 def told_to_wait(wait: float) -> PollFailed:
@@ -571,3 +596,63 @@ async def test_another_way_to_wix_is_tried_at_once() -> None:
     assert pace.state.outage is not None
     pace.way_replaced()
     assert pace.state.outage.trial_at == pace._clock.now()
+
+
+# --- the permit ---------------------------------------------------------------------------------------
+
+
+async def test_without_the_permit_a_request_waits_for_it_and_is_withheld_once_it_is_lost() -> None:
+    lease = Lease()
+    lease.stand(holds=False)
+    async with clients(make_pace(100, permit=lease), 1) as (first,):
+        assert first.started is None
+        lease.stand(holds=True)
+        await turn()
+        assert first.started is not None
+    lease.stand(holds=False)
+    async with clients(make_pace(100, permit=lease), 1) as (second,):
+        lease.stand(holds=False, lost=True)
+        await turn()
+        assert second.withheld
+
+
+@pytest.mark.parametrize("budget", [1, 100])
+async def test_a_permit_that_ended_while_a_request_waited_for_its_turn_is_waited_for(budget: int) -> None:
+    """Its turn may come long after: the budget was used up, or all slots were taken."""
+    lease = Lease()
+    async with clients(make_pace(budget, Slots(1), permit=lease), 2) as (first, second):
+        lease.stand(holds=False)
+        first.release.set()
+        await asyncio.sleep(WINDOW + 1)
+        assert second.started is None
+        assert not second.withheld
+        lease.stand(holds=True)
+        await turn()
+        assert second.started is not None
+        assert not second.withheld
+
+
+async def test_a_permit_that_is_lost_while_a_request_waits_for_its_turn_withholds_it() -> None:
+    lease = Lease()
+    pace = make_pace(100, Slots(1), permit=lease)
+    async with clients(pace, 2) as (first, second):
+        lease.stand(holds=False)
+        first.release.set()
+        await turn()
+        lease.stand(holds=False, lost=True)
+        await turn()
+        assert second.withheld
+        lease.stand(holds=True)
+        async with clients(pace, 1) as (third,):
+            assert third.started is not None, "the slot was given back"
+
+
+async def test_a_site_that_told_to_wait_meanwhile_is_not_asked_once_the_permit_is_renewed() -> None:
+    lease = Lease()
+    lease.stand(holds=False)
+    pace = make_pace(100, permit=lease)
+    async with clients(pace, 1) as (first,):
+        settle(pace, told_to_wait(5))
+        lease.stand(holds=True)
+        await turn()
+        assert first.withheld
