@@ -12,8 +12,8 @@ unmarked, so that the next owner tells it.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
@@ -37,6 +37,7 @@ BATCH: Final = 500
 
 _RETRY_SECONDS: Final = 1.0
 _MARK_SECONDS: Final = 1.0  # what was told is marked with the next commit, or after this
+_ANNOUNCED: Final = (ConnectionFirstSeen, Transition)
 _LASTING: Final = (ConnectionFirstSeen, Transition, SyncSettingsChanged)
 
 T = TypeVar("T")
@@ -50,11 +51,15 @@ class _Waiting(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What is kept, and not told yet; `ids` are what is marked then."""
+    """What is written, and told as soon as it may be."""
 
     key: Key
     effects: tuple[Effect, ...]
-    ids: tuple[str, ...]
+
+    @property
+    def ids(self) -> Iterator[str]:
+        """Under which it is told."""
+        return (each.transition_id for each in self.effects if isinstance(each, _ANNOUNCED))
 
 
 class Ledger:
@@ -84,7 +89,7 @@ class Ledger:
         self._may_tell = may_tell
         self._pending: list[_Waiting] = []
         self._confirmed: dict[Key, tuple[Connection, ConnectionState]] = {}
-        self._kept: list[_Kept] = []  # written, and not told yet
+        self._kept: list[_Kept] = []  # not told yet
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._news = asyncio.Event()
@@ -105,20 +110,21 @@ class Ledger:
         """A connection is watched no more: its state is kept, should it come back."""
         self._known[_key(connection)] = state
 
+    def at_rest(self) -> AbstractAsyncContextManager[None]:
+        """Meanwhile nothing is written and no mark is set."""
+        return self._writing
+
     def learn(self, states: Mapping[Key, ConnectionState], untold: Sequence[Announcement]) -> None:
         """Take what the store knows of connections that are ours from now on.
 
         What was committed of them and not told, or not marked, is told under the same ids.
         """
         self._known.update(states)
-        heard = set(self._told)  # or to be told, from here
-        heard.update(what.transition_id for each in self._pending for what in each.booking.announcements)
-        heard.update(known for each in self._kept for known in each.ids)
-        self._kept += [
-            _Kept((each.site, each.connection_id), (each,), (each.transition_id,))
-            for each in untold
-            if each.transition_id not in heard
-        ]
+        waiting = (what.transition_id for each in self._pending for what in each.booking.announcements)
+        kept = (each_id for each in self._kept for each_id in each.ids)
+        heard = {*self._told, *waiting, *kept}  # told, or to be told, from here
+        news = (each for each in untold if each.transition_id not in heard)
+        self._kept += [_Kept((each.site, each.connection_id), (each,)) for each in news]
         self._tell()
         self._news.set()
 
@@ -144,7 +150,7 @@ class Ledger:
             return True
         if len(self._pending) >= BACKLOG:
             return False
-        told = tuple(each for each in step.effects if isinstance(each, ConnectionFirstSeen | Transition))
+        told = tuple(each for each in step.effects if isinstance(each, _ANNOUNCED))
         self._confirmed.pop(key, None)
         self._pending.append(_Waiting(Booking(connection, step.state, told), step.effects))
         self._news.set()
@@ -174,8 +180,9 @@ class Ledger:
             if refused is None:
                 return False
             del self._told[: len(marks)]
-            kept = self._taken_out(batch)
-            self._kept += [_kept(each) for each in kept if _key(each.booking.connection) not in refused]
+            for each in self._taken_out(batch):
+                if (key := _key(each.booking.connection)) not in refused:
+                    self._kept.append(_Kept(key, each.effects))
             self._tell()
         return True
 
@@ -208,6 +215,7 @@ class Ledger:
         """
         now = asyncio.get_running_loop().time
         deadline = now() + limit
+        self._tell()
         while (self._pending or self._told) and now() < deadline and await self.flush():
             pass
         if not self._pending:
@@ -290,11 +298,6 @@ class Ledger:
             self._failing_since = None
             self._log.info("store_recovered", waiting=len(self._pending))
         return done
-
-
-def _kept(waited: _Waiting) -> _Kept:
-    ids = tuple(told.transition_id for told in waited.booking.announcements)
-    return _Kept(_key(waited.booking.connection), waited.effects, ids)
 
 
 def _key(connection: Connection) -> Key:

@@ -234,8 +234,8 @@ class Service:
             told = f"{place} cannot be shared ({error}); see to its log"
             raise error if isinstance(error, CannotStartError) else CannotStartError(told) from error
 
-    def _may_tell(self, connection: Key) -> bool:
-        return self._cluster is None or self._cluster.may_tell(connection)
+    def _may_tell(self, key: Key) -> bool:
+        return self._cluster is None or self._cluster.may_tell(key)
 
     async def _until(self, stop: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, self._failed)]  # noqa: TID251  held here
@@ -249,6 +249,8 @@ class Service:
         self._notifier.stopping()
         self._log.info("monitor_stopping", version=__version__, **counts)
         self._schedule.stop()
+        if self._cluster is not None:
+            await self._cluster.rest()
         cut = await self._fleet.drain(DRAIN_SECONDS)
         await self._feeds.close()
         await self._tasks.drain(0)

@@ -129,7 +129,7 @@ class Desk:
         )
         reporter = Reporter(log, self.telemetry, self.clock)
         self.store = Shared(self.disk)
-        self.theirs: set[Key] = set()
+        self.not_ours: set[Key] = set()  # for now, to tell
         self.ledger = Ledger(
             self.store,
             reporter,
@@ -138,7 +138,7 @@ class Desk:
             log,
             timedelta(seconds=checkpoint),
             known=self.disk.states(),
-            may_tell=lambda connection: connection not in self.theirs,
+            may_tell=lambda key: key not in self.not_ours,
         )
         self.states: dict[str, ConnectionState] = {}
         self.running: asyncio.Task[None] | None = None
@@ -620,7 +620,7 @@ async def test_what_was_kept_and_may_not_be_told_any_more_is_told_by_the_next_ow
     first = desks()
     first.poll(ANNA)
     first.poll(BEN)
-    first.theirs = {("downtown", "id-ben")}
+    first.not_ours = {("downtown", "id-ben")}
     assert await first.ledger.flush()
     assert first.told() == [("anna", "SYNCED")]
     assert await first.close() == 0
@@ -628,6 +628,79 @@ async def test_what_was_kept_and_may_not_be_told_any_more_is_told_by_the_next_ow
     second = desks()
     second.tell_untold()
     assert (second.told(), second.ids()) == ([("ben", "SYNCED")], [unmarked])
+
+
+async def test_what_may_not_be_told_for_now_is_told_once_it_may_be_in_its_order(desks: Desks) -> None:
+    desk = desks()
+    desk.not_ours = {("downtown", "id-ben")}
+    for status in (Status.SYNCED, Status.ERROR, Status.SYNCED):
+        desk.poll(BEN, status)
+        desk.poll(ANNA, status)
+        assert await desk.ledger.flush()
+    assert {who for who, _ in desk.told()} == {"anna"}
+    desk.run()
+    desk.not_ours.clear()
+    await desk.until(lambda: len(desk.told()) == 6)
+    assert [told for told in desk.told() if told[0] == "ben"] == [
+        ("ben", "SYNCED"),
+        ("ben", "ERROR"),
+        ("ben", "SYNCED"),
+    ]
+    assert await desk.close() == 0
+    assert len(set(desk.ids())) == len(desk.ids()) == 6
+    assert desk.unmarked() == []
+
+
+async def test_what_a_claim_brings_and_may_not_be_told_yet_waits_and_is_told_once(desks: Desks) -> None:
+    """The lease may have ended while its states were read: then it is the next owner's to tell."""
+    other = desks()
+    other.poll(BEN)
+    other.disk.commit([each.booking for each in other.ledger._pending], [])
+    states, untold = other.disk.states(), other.disk.untold()
+    await other.crash()
+    desk = desks()
+    desk.not_ours = {("downtown", "id-ben")}
+    desk.ledger.learn(states, untold)
+    desk.ledger.learn(states, untold)
+    assert await desk.ledger.flush()
+    assert (desk.told(), len(desk.unmarked())) == ([], 1)
+    desk.not_ours.clear()
+    assert await desk.ledger.flush()
+    assert desk.told() == [("ben", "SYNCED")]
+    assert desk.unmarked() == []
+
+
+@pytest.mark.parametrize("stage", ["booked", "kept", "told"])
+async def test_what_a_claim_brings_is_not_told_again_by_who_tells_it_anyway(desks: Desks, stage: str) -> None:
+    """A lease that ended and was claimed again, by the same process."""
+    desk = desks()
+    desk.poll(BEN)
+    desk.not_ours = set() if stage == "told" else {("downtown", "id-ben")}
+    if stage == "booked":  # and committed, but nobody heard the answer
+        desk.disk.commit([each.booking for each in desk.ledger._pending], [])
+    else:
+        assert await desk.ledger.flush()
+    desk.ledger.learn(desk.disk.states(), desk.disk.untold())
+    desk.not_ours.clear()
+    assert await desk.close() == 0
+    assert desk.told() == desk.table() == [("ben", "SYNCED")]
+    assert desk.unmarked() == []
+
+
+async def test_while_a_claim_reads_what_is_untold_no_mark_is_under_way(desks: Desks) -> None:
+    """Else what was told and is marked in between would be told again."""
+    desk = desks()
+    desk.poll(BEN)
+    assert await desk.ledger.flush()
+    desk.disk.go.clear()
+    marking = asyncio.get_running_loop().create_task(desk.ledger.flush())
+    await desk.until(lambda: desk.disk.tries == 2)
+    desk.disk.go.set()
+    async with desk.ledger.at_rest():
+        assert marking.done() or not desk.unmarked()
+        desk.ledger.learn(desk.disk.states(), desk.disk.untold())
+    assert await marking
+    assert desk.told() == [("ben", "SYNCED")]
 
 
 async def test_what_a_claim_brings_replaces_what_was_known_and_its_untold_are_told_and_marked(

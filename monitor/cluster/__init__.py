@@ -8,6 +8,7 @@ from monitor.clock import Clock
 from monitor.cluster.heart import Heart
 from monitor.cluster.mover import Mover
 from monitor.config import Settings, StoreSettings
+from monitor.errors import StoreError
 from monitor.fleet import Fleet
 from monitor.ledger import Ledger
 from monitor.metrics.telemetry import Telemetry
@@ -37,7 +38,8 @@ class Cluster:
         self._clock = clock
         self._log = log
         self._telemetry = telemetry
-        self._tasks = TaskBag(on_task_error)
+        self._beating = TaskBag(on_task_error)
+        self._moving = TaskBag(on_task_error)
         self._heart: Heart | None = None
         self._mover: Mover | None = None
 
@@ -67,10 +69,9 @@ class Cluster:
         if self._heart is not None:
             await self._heart.renewed()
 
-    def may_tell(self, connection: Key) -> bool:
+    def may_tell(self, key: Key) -> bool:
         """Whether what changed there is ours to tell now."""
-        unit = self._shared.held.unit_of(*connection)
-        return self.holds and unit in self._shared.held.epochs
+        return self.holds and self._shared.held.unit_of(*key) in self._shared.held.epochs
 
     async def start(self, urls: Sequence[str], settings: Settings, fleet: Fleet, ledger: Ledger) -> None:
         """Join, claim what is free, and go on so. Raises CannotStartError, StoreError."""
@@ -82,18 +83,27 @@ class Cluster:
             self._name, heart, self._shared, settings, fleet=fleet, ledger=ledger, log=self._log
         )
         await heart.start()
-        await mover.move()
-        self._tasks.start(heart.run(), name="heart")
-        self._tasks.start(mover.run(), name="mover")
+        self._beating.start(heart.run(), name="heart")  # a first claim of very much may outlast a lease
+        try:
+            await mover.move()
+        except StoreError:
+            await self.stop()
+            raise
+        self._moving.start(mover.run(), name="mover")
 
     def take_over(self, settings: Settings) -> None:
         """Go on with other settings."""
         if self._mover is not None:
             self._mover.take_over(settings)
 
+    async def rest(self) -> None:
+        """Own nothing more than so far: nobody would watch it."""
+        await self._moving.drain(0)
+
     async def stop(self) -> None:
         """Hand over what is left, and be gone; what was to be written has been."""
-        await self._tasks.drain(0)
+        await self.rest()
+        await self._beating.drain(0)
         if self._heart is not None:
             await self._heart.stop()
 
