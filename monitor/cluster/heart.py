@@ -9,7 +9,7 @@ its lock nothing is taken until `GRACE`, which is longer, after that was seen fi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -44,18 +44,23 @@ def _nothing() -> None:
 
 
 class Heart:
-    """This node's life; `on_beat` is called when there may be something to do, `on_lost` when a life ends."""
+    """This node's life.
+
+    `on_beat` is called after each renewal, `on_news` when another node has given something up or has come,
+    `on_lost` when a life ends.
+    """
 
     def __init__(self, join: Join, ttl: timedelta, clock: Clock, log: FilteringBoundLogger) -> None:
         self.peers: Sequence[Peer] = ()
         self.on_beat: Callable[[], None] = _nothing
+        self.on_news: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self._join = join
         self._ttl = ttl.total_seconds()
         self._clock = clock
         self._log = log
         self._membership: Membership | None = None
-        self._lives: set[UUID] = set()  # this process's, the present one too
+        self._lives: set[UUID] = set()  # this process's, that may own something
         self._former: UUID | None = None
         self._settled = False
         self._confirmed_at = -CONFIRMED
@@ -85,16 +90,22 @@ class Heart:
         """Whether the same nodes have lived for a while: nothing is handed over to one that flaps."""
         return self._clock.monotonic() >= self._same_since + _CALM
 
-    def left_alone(self, owner: UUID | None) -> float:
-        """For how many seconds more nothing is taken from an owner that does not live."""
-        if owner is None or owner in self._lives:
-            return 0.0
+    def was(self, owner: UUID | None) -> bool:
+        """Whether an owner is this process, in this life or one before."""
+        return owner in self._lives
+
+    def left_alone(self, owners: Collection[UUID | None]) -> dict[UUID | None, float]:
+        """For how many seconds more nothing is taken from each of these, all that own and do not live."""
         now = self._clock.monotonic()
-        return max(self._missing_since.setdefault(owner, now) + GRACE - now, 0.0)
+        others = (each for each in owners if each is not None and not self.was(each))
+        self._missing_since = {each: self._missing_since.get(each, now) for each in others}
+        ends = {each: since + GRACE for each, since in self._missing_since.items()}
+        return {each: max(ends.get(each, now) - now, 0.0) if each else 0.0 for each in owners}
 
     def settle(self) -> None:
         """What is watched is ours in this life too, or is watched no more."""
         self._settled = True
+        self._lives.intersection_update({self.incarnation})
         self._tell_those_who_wait()
 
     async def renewed(self) -> None:
@@ -104,7 +115,8 @@ class Heart:
                 raise WithheldError("no lease")
             if self._renewed is None:
                 self._renewed = asyncio.get_running_loop().create_future()
-            self._hurry.set()
+            if self._settled:  # else it is the mover that all wait for
+                self._hurry.set()
             await asyncio.shield(self._renewed)
 
     async def start(self) -> None:
@@ -193,7 +205,7 @@ class Heart:
 
     def _heard(self) -> None:
         self._hurry.set()
-        self.on_beat()
+        self.on_news()
 
     def _session_ended(self, membership: Membership) -> None:
         if membership is self._membership:

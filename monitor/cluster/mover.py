@@ -8,7 +8,8 @@ been. Any other is read from the store first, as its last owner left it.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from structlog.typing import FilteringBoundLogger
@@ -18,7 +19,6 @@ from monitor.config import Settings, share, units
 from monitor.core.model import Connection, ConnectionState
 from monitor.core.shards import Unit, owner
 from monitor.errors import StoreError
-from monitor.fleet import Fleet
 from monitor.ledger import Ledger
 from monitor.store import Announcement, Key
 from monitor.store.postgresql.leases import Free, Peer
@@ -32,6 +32,16 @@ _TOLD: Final = 20  # names
 T = TypeVar("T")
 
 
+class Watcher(Protocol):
+    """Polls what it is given."""
+
+    def take_over(self, settings: Settings) -> None:
+        """Go on with these from one instant to the next."""
+
+    async def let_end(self, sites: Collection[str], limit: float) -> None:
+        """Start no poll of these, which go next, and take the answers under way, for `limit` seconds."""
+
+
 class Mover:
     """Owns units with the other nodes, and lets the fleet watch those that are ours."""
 
@@ -42,7 +52,7 @@ class Mover:
         shared: Shared,
         settings: Settings,
         *,
-        fleet: Fleet,
+        fleet: Watcher,
         ledger: Ledger,
         log: FilteringBoundLogger,
     ) -> None:
@@ -69,6 +79,7 @@ class Mover:
         self._looked_at = -_LOOK_EVERY
         self._looked_among: Sequence[Peer] = ()
         heart.on_beat = self._beaten
+        heart.on_news = self._news.set
         heart.on_lost = self._lost
         self._held.on_doubt = self._doubt
 
@@ -105,32 +116,27 @@ class Mover:
         self._looked_at, self._looked_among = asyncio.get_running_loop().time(), self._heart.peers
         await self._offer(me)
         if self._unsure:
-            await self._make_sure(me)
+            await self._find_out(me)
         rightful = await self._rightful()
         free = await self._leases.free()
         self.unowned = sum(any(each.unit in its for its in self._offers.values()) for each in free)
-        free = self._ripe(free)
         if self._held.incarnation != me:
             await self._claim_again(me, free)
-        await self._claim(me, [each for each in free if each.unit in rightful])
+        wanted = rightful - self._held.epochs.keys()
+        await self._claim(me, [each for each in self._ripe(free) if each.unit in wanted])
+        self._watch_again(self._held.epochs.keys() & rightful)
         if self._heart.calm:
             await self._hand_over(me, self._held.epochs.keys() - rightful)
-
-    async def _make_sure(self, me: UUID) -> None:
-        """Hold what the store says is ours: the answer to a claim was lost, or it refuses what we hold."""
-        self._unsure = False
-        owned = await self._leases.owned(me)
-        await self._drop({unit for unit, epoch in self._held.epochs.items() if owned.get(unit) != epoch})
-        await self._take(me, owned)
-
-    def _doubt(self) -> None:
-        self._unsure = True
-        self._news.set()
 
     def _beaten(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._heart.peers is not self._looked_among or now >= self._looked_at + _LOOK_EVERY:
             self._news.set()
+
+    def _doubt(self) -> None:
+        """The store has refused what we took for ours."""
+        self._unsure = True
+        self._news.set()
 
     def _lost(self) -> None:
         """The lease has ended: nothing of ours is written until it is claimed again."""
@@ -144,6 +150,14 @@ class Mover:
             await self._leases.offer(me, offered)
             self._offered = me, offered
 
+    async def _find_out(self, me: UUID) -> None:
+        """What came of a claim or a release that nobody answered."""
+        owned = await self._leases.owned(me)
+        if self._heart.incarnation == me:
+            await self._drop({unit for unit, epoch in self._held.epochs.items() if owned.get(unit) != epoch})
+            await self._take(me, owned)
+            self._unsure = False
+
     async def _rightful(self) -> frozenset[Unit]:
         """What is ours by right while these nodes live."""
         seen = {(each.incarnation, each.offers_version): each for each in self._heart.peers}
@@ -156,51 +170,54 @@ class Mover:
 
     def _ripe(self, free: Sequence[Free]) -> list[Free]:
         """Those that may be taken now; the others are looked at again when they may."""
-        silent = {each.owner for each in free if each.owner is not None and not each.has_ended}
-        waits = {owner: self._heart.left_alone(owner) for owner in silent}
+        waits = self._heart.left_alone({each.owner for each in free if not each.has_ended})
         if (soonest := min(filter(None, waits.values()), default=None)) is not None:
             asyncio.get_running_loop().call_later(soonest, self._news.set)
-        return [each for each in free if each.owner is None or each.has_ended or not waits[each.owner]]
+        return [each for each in free if each.has_ended or not waits[each.owner]]
 
     async def _claim_again(self, me: UUID, free: Sequence[Free]) -> None:
-        """What was ours, before anybody else has it; what is another's by now goes."""
-        await self._claim(me, [each for each in free if each.unit in self._former])
+        """What is ours since a life before, ahead of all else; what another has had since goes."""
+        still = [each for each in free if each.unit in self._former and self._heart.was(each.owner)]
+        await self._drop(self._former.keys() - {each.unit for each in still})
+        self._former = {each.unit: each.epoch for each in still}
+        await self._claim(me, still, patiently=True)
         if self._heart.incarnation == me:
             await self._drop(set(self._former))
             self._former.clear()
             self._held.incarnation = me
             self._heart.settle()
 
-    async def _claim(self, me: UUID, free: Sequence[Free]) -> None:
+    async def _claim(self, me: UUID, free: Sequence[Free], *, patiently: bool = False) -> None:
         for batch in self._batches(free, lambda each: each.unit):
-            await self._take(me, await self._leases.claim(me, batch))
+            await self._take(me, await self._leases.claim(me, batch, patiently=patiently))
 
     async def _take(self, me: UUID, got: Mapping[Unit, int]) -> None:
         new = {unit: epoch for unit, epoch in got.items() if self._held.epochs.get(unit) != epoch}
         if not new or self._heart.incarnation != me:
             return
         known = await self._store.states_of(new)
-        untold = await self._store.untold_of(new)
-        if self._heart.incarnation == me:
-            await self._own(me, new, known, untold)
+        again = {unit for unit, epoch in new.items() if self._former.get(unit) == epoch - 1}
+        here = self._watched | self._parting.keys()
+        fresh = new.keys() - (again & here)
+        await self._drop(fresh & here)
+        async with self._ledger.at_rest():  # what is marked while we read would seem untold
+            untold = await self._store.untold_of(new)
+            if self._heart.incarnation == me:
+                self._own(new, fresh, known, untold)
 
-    async def _own(
+    def _own(
         self,
-        me: UUID,
         got: Mapping[Unit, int],
+        fresh: AbstractSet[Unit],
         known: Mapping[Key, ConnectionState],
         untold: Sequence[Announcement],
     ) -> None:
-        """Go on with what nobody has owned meanwhile, begin with the rest as its last owner left it."""
-        again = {unit for unit, epoch in got.items() if self._former.pop(unit, None) == epoch - 1}
-        fresh = got.keys() - (again & self._watched)
-        await self._drop(fresh & self._watched)
-        if self._heart.incarnation != me:
-            return
-        left = _connections(self._whole, fresh)  # that were ours before, and were not written
-        self._ledger.forget([each for connections in left.values() for each in connections])
+        """Go on with what nobody has owned meanwhile, begin with `fresh` as its last owner left it."""
+        for unit in got:
+            self._former.pop(unit, None)
         self._held.epochs.update(got)
-        self._ledger.learn({key: known[key] for key in known if self._held.unit_of(*key) in fresh}, untold)
+        states = {key: state for key, state in known.items() if self._held.unit_of(*key) in fresh}
+        self._ledger.learn(states, untold)
         self._watch(self._watched | fresh)
         if fresh:
             self._log.info("sites_claimed", **_told(fresh))
@@ -213,10 +230,7 @@ class Mover:
             if not await self._ledger.hand_over(leaving) or self._heart.incarnation != me:
                 return
             await self._leases.release(me, batch)
-            for unit in batch:
-                self._held.epochs.pop(unit, None)
-                self._parting.pop(unit, None)
-            self._ledger.forget(leaving)
+            self._forget(batch, leaving)
             self._log.info("sites_handed_over", **_told(batch))
 
     def _part_with(self, those: Collection[Unit]) -> None:
@@ -225,16 +239,28 @@ class Mover:
             self._parting |= _connections(self._whole, those)
             self._watch(self._watched - set(those))
 
+    def _watch_again(self, those: Collection[Unit]) -> None:
+        """Go on with what was to be handed over, and is ours by right again."""
+        if back := set(those) - self._watched:
+            for unit in back:
+                self._parting.pop(unit, None)
+            self._watch(self._watched | back)
+
     async def _drop(self, those: Collection[Unit]) -> None:
         """These are another's by now: what we knew is old, and what we have not written is for nothing."""
-        if those:
-            await self._fleet.let_end(self._sites_of(those), 0.0)
-            lost = _connections(self._whole, those)
-            self._watch(self._watched - set(those))
-            self._ledger.forget([each for connections in lost.values() for each in connections])
-            for unit in those:
-                self._held.epochs.pop(unit, None)
-            self._log.warning("sites_lost", **_told(those))
+        if not those:
+            return
+        await self._fleet.let_end(self._sites_of(those), 0.0)
+        if watched := self._watched.intersection(those):
+            self._part_with(watched)
+            self._log.warning("sites_lost", **_told(watched))
+        self._forget(those, [each for unit in those for each in self._parting.get(unit, ())])
+
+    def _forget(self, those: Collection[Unit], connections: Iterable[Connection]) -> None:
+        for unit in those:
+            self._held.epochs.pop(unit, None)
+            self._parting.pop(unit, None)
+        self._ledger.forget(connections)
 
     def _sites_of(self, those: Collection[Unit]) -> set[str]:
         """The sites of which nothing is watched but these; another goes on, with what stays of it."""

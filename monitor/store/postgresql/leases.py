@@ -72,7 +72,7 @@ _FREE: Final = f"""
     WHERE owner IS NULL OR owner NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608
 # An owner whose lease has ended is made an end of in the same statement: its renewal may be under way.
-_CLAIM: Final = """
+_CLAIM_PATIENTLY: Final = """
     WITH ended AS (
         UPDATE node SET expires_at = '-infinity'
         WHERE incarnation = ANY($5::uuid[]) AND expires_at <= clock_timestamp()
@@ -86,10 +86,11 @@ _CLAIM: Final = """
             SELECT 1 FROM node WHERE incarnation = $1 AND expires_at > clock_timestamp())
           AND (lease.owner IS NULL OR lease.owner <> ALL($5::uuid[])
                OR lease.owner IN (SELECT incarnation FROM ended))
-        ORDER BY lease.site, lease.part FOR UPDATE OF lease SKIP LOCKED) AS free
+        ORDER BY lease.site, lease.part FOR UPDATE OF lease) AS free
     WHERE it.site = free.site AND it.part = free.part
     RETURNING it.site, it.part, it.epoch
 """
+_CLAIM: Final = _CLAIM_PATIENTLY.replace("FOR UPDATE OF lease", "FOR UPDATE OF lease SKIP LOCKED")
 # A session whose client has gone without a word is ended, and its lock with it, some seconds after its lease.
 # Renewals wait for no disk: what a crash of the engine takes with it has lost its lock anyway.
 _WATCHED: Final = """
@@ -239,13 +240,19 @@ class Leases:
             for row in rows
         ]
 
-    async def claim(self, incarnation: UUID, wanted: Collection[Free]) -> dict[Unit, int]:
-        """Own what nobody has claimed since it was seen free; what is ours now, with the epochs."""
+    async def claim(
+        self, incarnation: UUID, wanted: Collection[Free], *, patiently: bool = False
+    ) -> dict[Unit, int]:
+        """Own what nobody has claimed since it was seen free; what is ours now, with the epochs.
+
+        A commit that is under way there is waited for, or left alone.
+        """
+        question = _CLAIM_PATIENTLY if patiently else _CLAIM
         epochs = [each.epoch for each in wanted]
         ended = list({each.owner for each in wanted if each.has_ended})
         columns = _columns(each.unit for each in wanted)
         with telling_failures():
-            return _epochs(await self._pool.fetch(_CLAIM, incarnation, *columns, epochs, ended))
+            return _epochs(await self._pool.fetch(question, incarnation, *columns, epochs, ended))
 
     async def owned(self, incarnation: UUID) -> dict[Unit, int]:
         """What is ours, with the epochs."""
