@@ -88,6 +88,12 @@ class PostgreSQL:
         self.start()
 
     @property
+    def pid(self) -> int:
+        """Of the process whose children the others are."""
+        assert self._server is not None
+        return self._server.pid
+
+    @property
     def log(self) -> str:
         """All that it has logged."""
         return (self.folder / "log").read_text()

@@ -48,14 +48,22 @@ class Fleet(NamedTuple):
             yield Connection(f"site-{number // self.each}", each, f"connection-{number}", policy)
 
 
-def write_config(folder: Path, fleet: Fleet, base_url: str, ca: Path | None = None, **api: object) -> Path:
-    """The configuration of that fleet; nothing is asked for between intervals."""
+def write_config(
+    folder: Path,
+    fleet: Fleet,
+    base_url: str,
+    ca: Path | None = None,
+    store: str | None = None,
+    **api: object,
+) -> Path:
+    """The configuration of that fleet, its store in the folder; nothing is asked for between intervals."""
     folder.mkdir()
     key = folder / "key"
     key.touch(mode=0o600)
     key.write_text("key")
     told = {"base_url": base_url, **({"ca_file": ca} if ca else {}), **api}
-    lines = [f"store: {{url: 'sqlite:///{folder / 'state.db'}'}}", "api:"]
+    own = f"{{url: 'sqlite:///{folder / 'state.db'}'}}"
+    lines = [f"store: {store or own}", "api:"]
     lines += [f"  {name}: {value}" for name, value in told.items()]
     lines += [f"polling: {{interval: {fleet.interval}s, unsettled_interval: {fleet.interval}s}}", "sites:"]
     ids = fleet.ids()
@@ -97,7 +105,7 @@ async def watching(
     **api: object,
 ) -> AsyncIterator[Daemon]:
     """Such a daemon, ready."""
-    config = write_config(folder, fleet, base_url, ca, **api)
+    config = write_config(folder, fleet, base_url, ca, None, **api)
     write_store(folder, fleet)
     async with running(config, started_by=started_by) as daemon:
         await daemon.event("monitor_ready", 120.0)
