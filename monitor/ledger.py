@@ -3,7 +3,8 @@
 A poll books its step and goes on; a task writes what was booked, many steps in one commit, then tells it.
 While the store fails, steps wait here, at most `BACKLOG` that have something to tell; past that a change is
 not booked at all, and its connection goes stale instead of its change getting lost. What polls merely
-confirmed is written in bulk, every `checkpoint` at most.
+confirmed is written in bulk, `checkpoint` later at most, in pieces evenly apart: a burst of everything would
+hold the loop up, and find no room for a row's next version on the page that it is on.
 
 Where several nodes share the store, it refuses what a node writes of a connection that another has taken
 over: that is dropped, and told by nobody but the other. What was kept and may not be told any more stays
@@ -93,7 +94,9 @@ class Ledger:
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._news = asyncio.Event()
-        self._checkpoint_at = 0.0
+        self._checkpoint_at = 0.0  # its next piece
+        self._round: list[Key] = []  # what is left of it
+        self._apart = 0.0  # seconds between its pieces
         self._writing = asyncio.Lock()  # so that no write overtakes an older one of the same connection
         self._known = dict(known)
 
@@ -163,8 +166,8 @@ class Ledger:
         while True:
             await self._pause(now())
             began = now()
-            if await self.flush() and began >= self._checkpoint_at and await self.checkpoint():
-                self._checkpoint_at = began + self.checkpoint_every.total_seconds()
+            if await self.flush() and began >= self._checkpoint_at and await self._go_round():
+                self._checkpoint_at = began + self._apart
 
     async def flush(self) -> bool:
         """Write a batch of what was booked, in order, and tell it; False on a failure: it waits then.
@@ -187,7 +190,7 @@ class Ledger:
         return True
 
     async def checkpoint(self, deadline: float = math.inf) -> bool:
-        """Write what was confirmed since the last time; False on a failure: the rest is kept.
+        """Write what was confirmed since the last time, at once; False on a failure: the rest is kept.
 
         Changes are written between its pieces, so that they do not wait for all of it.
         """
@@ -195,11 +198,11 @@ class Ledger:
 
     async def hand_over(self, connections: Collection[Connection]) -> bool:
         """Write all that waits of these, before they become another node's; False where the store failed."""
-        keys = set(map(_key, connections))
+        keys = dict.fromkeys(map(_key, connections))
         while any(_key(each.booking.connection) in keys for each in self._pending):
             if not await self.flush():
                 return False
-        confirmed = [key for key in self._confirmed if key in keys]
+        confirmed = [key for key in keys if key in self._confirmed]
         return await self._write_confirmed(confirmed) and await self.flush()  # the marks
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> None:
@@ -236,6 +239,20 @@ class Ledger:
                 ):
                     await self._news.wait()
         self._news.clear()
+
+    async def _go_round(self) -> bool:
+        """The next piece of the checkpoint; False on a failure: it is tried again.
+
+        What is confirmed just after a round has begun waits for its end, and for its place in the next one.
+        """
+        if not self._round:
+            self._round = list(self._confirmed)
+            pieces = max(math.ceil(len(self._round) / self._store.piece), 1)
+            self._apart = self.checkpoint_every.total_seconds() / (2 * pieces - 1)
+        if not await self._write_piece(self._round[: self._store.piece]):
+            return False
+        del self._round[: self._store.piece]
+        return True
 
     async def _write_confirmed(self, keys: Sequence[Key], deadline: float = math.inf) -> bool:
         for start in range(0, len(keys), self._store.piece):
