@@ -188,8 +188,11 @@ class Mover:
             self._heart.settle()
 
     async def _claim(self, me: UUID, free: Sequence[Free], *, patiently: bool = False) -> None:
+        """Claim these; once others live than when we looked, what is ours is looked at anew first."""
         for batch in self._batches(free, lambda each: each.unit):
             await self._take(me, await self._leases.claim(me, batch, patiently=patiently))
+            if not patiently and self._heart.peers is not self._looked_among:
+                return
 
     async def _take(self, me: UUID, got: Mapping[Unit, int]) -> None:
         new = {unit: epoch for unit, epoch in got.items() if self._held.epochs.get(unit) != epoch}
