@@ -99,7 +99,7 @@ class Fleet:
             self._sweeps[site.name] = sweep or self._sweep(site)
             if sweep is None:
                 self._begin(site.name)
-            elif site != before[site.name]:
+            elif site is not before[site.name] and site != before[site.name]:  # to compare all takes longer
                 self._adapt(sweep, site)
         for name, sweep in former.items():
             self._end(name, sweep)
@@ -230,9 +230,11 @@ class Fleet:
         self._retiring.discard(sweep)
 
     def _tell_stretched(self, before: Settings | None) -> None:
-        told = {site.name: site.interval_in_force for site in before.sites} if before is not None else {}
-        for site in self.settings.sites:
-            if site.interval_in_force > site.interval and told.get(site.name) != site.interval_in_force:
+        stretched = [site for site in self.settings.sites if site.interval_in_force > site.interval]
+        sites = before.sites if before is not None and stretched else ()
+        told = {site.name: site.interval_in_force for site in sites}
+        for site in stretched:
+            if told.get(site.name) != site.interval_in_force:
                 self._log.warning("interval_stretched", site=site.name, interval=site.interval_in_force)
 
     def _poll_crashed(self, connection: Connection, error: Exception) -> None:
