@@ -54,6 +54,7 @@ SERVER: Final = {
 
 _LOOK_EVERY: Final = 0.02
 _RENEW_EVERY: Final = 0.25
+_WARM: Final = 75.0  # until what was claimed is written as watched, too
 _PATIENCE: Final = 1800.0
 _IN_FLIGHT: Final = 500
 _MB: Final = 1_000_000
@@ -212,6 +213,9 @@ async def started(it: Stage, config: Path, stack: AsyncExitStack) -> list[Settle
     for number in range(it.plan.nodes):
         it.daemons.append(await stack.enter_async_context(running(config, f"--node.name=node-{number}")))
     found = [Settled() for _ in it.daemons]
+    losses = TaskBag(lambda _: None)
+    for each in it.daemons:
+        losses.start(_tell_losses(each))
 
     async def ready(daemon: Daemon, its: Settled) -> None:
         await daemon.event("monitor_ready", _PATIENCE)
@@ -220,7 +224,17 @@ async def started(it: Stage, config: Path, stack: AsyncExitStack) -> list[Settle
 
     await asyncio.gather(*map(ready, it.daemons, found))
     await settled(it, began, found)
+    await losses.drain(0)
     return found
+
+
+async def _tell_losses(daemon: Daemon) -> None:
+    """A node that loses its lease while it starts has no time left to renew it."""
+    told: list[object] = []
+    while True:
+        line = await daemon.until(lambda line: line["event"] == "lease_lost" and line not in told, _PATIENCE)
+        told.append(line)
+        tell(f"a lease was lost: {line['reason']}")
 
 
 async def settled(it: Stage, began: float, found: list[Settled]) -> None:
@@ -240,7 +254,7 @@ async def settled(it: Stage, began: float, found: list[Settled]) -> None:
 
 async def watch(it: Stage) -> tuple[Sums, Sums]:
     """What all use over the window, and do; a node's page at both ends."""
-    await it.scrape(it.daemons[0])
+    await asyncio.sleep(_WARM)
     first = await it.scrape(it.daemons[0])
     before = await it.sums()
     await asyncio.sleep(it.plan.seconds)
@@ -333,7 +347,7 @@ async def figures(plan: Plan, folder: Path) -> list[Row]:
         pages = await scraped(it, it.daemons[-1])
         tell("settled; watched for a while")
         (before, after), beats = await asyncio.gather(
-            watch(it), renewals(it.server.url("test_1"), plan.seconds)
+            watch(it), renewals(it.server.url("test_1"), _WARM + plan.seconds)
         )
         loads.append(os.getloadavg()[0])
         resident = [resident_bytes(each.process.pid) / _MB for each in it.daemons]
@@ -343,6 +357,7 @@ async def figures(plan: Plan, folder: Path) -> list[Row]:
         ]
         tell("one is killed")
         taken = await killed(it)
+        lost = [len(each.events("lease_lost")) for each in it.daemons]
         again = [resident_bytes(each.process.pid) / _MB for each in it.daemons[1:]]
     return [
         *_started(plan, starts),
@@ -359,6 +374,7 @@ async def figures(plan: Plan, folder: Path) -> list[Row]:
             "",
         ),
         ("the same: RSS of the survivors", _each(again, "MB"), ""),
+        ("leases lost by each node", ", ".join(map(str, lost)), "0"),
         ("load of the machine: before, settled, watched", _each(loads, ""), ""),
     ]
 
