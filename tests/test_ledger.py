@@ -497,33 +497,33 @@ async def test_a_large_checkpoint_is_written_in_pieces_and_changes_go_between_th
 async def test_a_checkpoint_is_spread_over_its_time_and_nothing_waits_for_longer(desks: Desks) -> None:
     desk = desks(checkpoint=30.0)
     state = ConnectionState(watched_since=desk.clock.now())
-    crowd = [Connection("downtown", f"id-{n}", f"{n}", POLICY) for n in range(3 * CHECKPOINT_ROWS)]
+    crowd = [Connection("downtown", f"id-{n}", f"{n}", POLICY) for n in range(3 * PIECE)]
     for each in crowd:
         desk.ledger.watch(each, state)
     desk.run()
     await desk.until(lambda: len(desk.disk.commits) == 1)
     await asyncio.sleep(1)  # into the round: the worst time
-    for each in crowd[:CHECKPOINT_ROWS]:
+    for each in crowd[:PIECE]:
         desk.ledger.watch(each, state)
     await desk.until(lambda: len(desk.disk.commits) == 3)
-    for each in crowd[CHECKPOINT_ROWS:]:
+    for each in crowd[PIECE:]:
         desk.ledger.watch(each, state)
     await desk.until(lambda: len(desk.disk.commits) == 6)
     assert [each.at for each in desk.disk.commits] == pytest.approx([30, 36, 42, 48, 54, 60], abs=0.1)
-    assert [len(each.ids) for each in desk.disk.commits] == [CHECKPOINT_ROWS] * 6
+    assert [len(each.ids) for each in desk.disk.commits] == [PIECE] * 6
 
 
 async def test_a_piece_that_fails_is_tried_again_before_the_next(desks: Desks) -> None:
     desk = desks(checkpoint=30.0)
     state = ConnectionState(watched_since=desk.clock.now())
-    for n in range(2 * CHECKPOINT_ROWS):
+    for n in range(2 * PIECE):
         desk.ledger.watch(Connection("downtown", f"id-{n}", f"{n}", POLICY), state)
     desk.run()
     await desk.until(lambda: len(desk.disk.commits) == 1)
     desk.disk.failures = 2
     await desk.until(lambda: len(desk.disk.commits) == 2)
     assert desk.disk.commits[1].at == pytest.approx(42, abs=0.1)
-    assert desk.disk.commits[1].ids[0] == f"id-{CHECKPOINT_ROWS}"
+    assert desk.disk.commits[1].ids[0] == f"id-{PIECE}"
 
 
 async def test_changes_without_end_do_not_put_off_the_checkpoint(desks: Desks) -> None:
