@@ -120,10 +120,11 @@ class Mover:
         rightful = await self._rightful()
         free = await self._leases.free()
         self.unowned = sum(any(each.unit in its for its in self._offers.values()) for each in free)
+        ripe = self._ripe(free)
         if self._held.incarnation != me:
-            await self._claim_again(me, free)
+            await self._claim_again(me, ripe)
         wanted = rightful - self._held.epochs.keys()
-        await self._claim(me, [each for each in self._ripe(free) if each.unit in wanted])
+        await self._claim(me, [each for each in ripe if each.unit in wanted])
         self._watch_again(self._held.epochs.keys() & rightful)
         if self._heart.calm:
             await self._hand_over(me, self._held.epochs.keys() - rightful)
@@ -149,6 +150,7 @@ class Mover:
         if self._offered != (me, offered):
             await self._leases.offer(me, offered)
             self._offered = me, offered
+            self._offers.clear()  # ours may have been read before it was made
 
     async def _find_out(self, me: UUID) -> None:
         """What came of a claim or a release that nobody answered."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -146,9 +146,47 @@ class Shared:
         found = f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0"  # noqa: S608
         return {name for (name,) in await self.rows(found)}
 
+    async def lock(self, table: str, where: str = "true", how: str = "FOR UPDATE") -> "Locked":
+        """Rows that somebody has in his hands for now."""
+        connection = await asyncpg.connect(self.url, server_settings={"search_path": SCHEMA})
+        await connection.execute(f"BEGIN; SELECT 1 FROM {table} WHERE {where} {how}")  # noqa: S608
+        return Locked(self, connection)
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Meanwhile nobody is let in, and who was in is out."""
+        self._sql(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
+        self._sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.database}'")  # noqa: S608
+        try:
+            yield
+        finally:
+            self._sql(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true")
+
+    def _sql(self, text: str) -> None:
+        self.server.sql("postgres", text)
+
     async def ask(self, question: Callable[["asyncpg.Connection[asyncpg.Record]"], Any]) -> Any:
         connection = await asyncpg.connect(self.url, server_settings={"search_path": SCHEMA})
         try:
             return await question(connection)
         finally:
             await connection.close()
+
+
+class Locked:
+    """Rows that nobody else can change before the end."""
+
+    def __init__(self, shared: Shared, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._shared = shared
+        self._connection = connection
+
+    async def somebody_waits(self) -> None:
+        """Wait until a statement waits for them."""
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while await self._shared.rows(waiting) == [(0,)]:
+            pass
+
+    async def end(self) -> None:
+        """Let go of them, unchanged."""
+        await self._connection.execute("ROLLBACK")
+        await self._connection.close()
