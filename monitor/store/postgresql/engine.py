@@ -22,7 +22,15 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
 """Of a statement at most; the engine gives it up by itself, should we be gone or not hear of it."""
 
+POOLED: Final = (
+    "store.url leads through a proxy that pools transactions; connect to PostgreSQL itself, "
+    "or set the proxy's pool_mode to session"
+)
+
 _LEAST, _MOST = 1, 4  # connections: a commit, a purge, a claim and a question at a time
+SESSIONS: Final = _MOST + 2
+"""Connections of a node at most: one is its life, one reads the past for a page."""
+
 _SETTINGS: Final = {
     "search_path": SCHEMA,
     "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
@@ -30,6 +38,8 @@ _SETTINGS: Final = {
     "default_transaction_isolation": "read committed",  # a fence is looked at as it is, not as it was
     "jit": "off",
 }
+# The driver names its statements by itself, in each session anew.
+_MIXED_UP: Final = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 _SYNCED: Final = """
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
@@ -97,6 +107,8 @@ def telling_failures() -> Iterator[None]:
 
 def _in_a_line(error: Exception) -> str:
     """What it says first; PostgreSQL's DETAIL may hold values of a row."""
+    if isinstance(error, _MIXED_UP):
+        return POOLED
     if isinstance(error, asyncpg.PostgresError):
         return str(error.args[0]) if error.args else type(error).__name__
     first, *_ = str(error).splitlines() or [type(error).__name__]

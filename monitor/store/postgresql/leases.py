@@ -194,13 +194,11 @@ class Leases:
     async def join(self, node: Node, ttl: timedelta, former: UUID | None) -> Membership:
         """Come alive; `former` is who this process was before.
 
-        Raises NameTakenError while another live node bears the name, CannotStartError where sessions do not
-        last.
+        Raises NameTakenError while another live node bears the name.
         """
         session = await self._engine.connect()
         try:
             with telling_failures():
-                await self._see_that_sessions_last(session)
                 return await self._join(session, node, ttl, former)
         except BaseException:
             session.terminate()
@@ -264,18 +262,6 @@ class Leases:
         with telling_failures():
             await self._pool.execute(_RELEASE, incarnation, *_columns(units))
             await self._pool.execute(_NOTIFY)
-
-    async def _see_that_sessions_last(self, session: "Connection") -> None:
-        """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others."""
-        ours: int = await session.fetchval("SELECT pg_backend_pid()")
-        async with self._pool.acquire() as other, other.transaction():
-            theirs: int = await other.fetchval("SELECT pg_backend_pid()")
-            again: int = await session.fetchval("SELECT pg_backend_pid()")
-        if ours == theirs or again != ours:
-            raise CannotStartError(
-                "store.url leads through a proxy that pools transactions; connect to PostgreSQL itself, "
-                "or set the proxy's pool_mode to session"
-            )
 
 
 def _peer(row: Any) -> Peer:

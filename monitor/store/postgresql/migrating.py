@@ -1,11 +1,12 @@
 """Our tables, made or brought up to date by the first node that comes; the others wait for it."""
 
+from secrets import randbits
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from monitor.errors import CannotStartError, StoreError
-from monitor.store.postgresql.engine import Engine, telling_failures
+from monitor.store.postgresql.engine import POOLED, SESSIONS, Engine, telling_failures
 from monitor.store.postgresql.schema import MIGRATIONS, SCHEMA, VERSION
 
 if TYPE_CHECKING:
@@ -31,12 +32,46 @@ async def bring_up_to_date(engine: Engine) -> None:
         mend = "see that it runs and lets us in, and to store.url"
         raise CannotStartError(f"{engine.shown} cannot be used ({error}); {mend}") from error
     try:
+        await _see_that_sessions_last(connection, engine)
         with telling_failures():
             await _bring_up_to_date(connection, engine.shown)
     except StoreError as error:
         raise CannotStartError(f"{engine.shown} cannot be used ({error}); see to its log") from error
     finally:
         connection.terminate()
+
+
+async def _see_that_sessions_last(session: "Connection", engine: Engine) -> None:
+    """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others."""
+    try:
+        other = await engine.connect()
+    except StoreError as error:
+        mend = f"a node has up to {SESSIONS} connections: see to a proxy's pool, and to the role's limit"
+        raise CannotStartError(f"{engine.shown} lets us in once and not twice ({error}); {mend}") from error
+    try:
+        with telling_failures():
+            if not await _are_apart(session, other):
+                raise CannotStartError(POOLED)
+    finally:
+        other.terminate()
+
+
+async def _are_apart(session: "Connection", other: "Connection") -> bool:
+    name = f"of_session_{randbits(62)}"
+    await session.execute(f"PREPARE {name} AS SELECT 1")
+    if await _knows(other, name):
+        return False
+    async with other.transaction():
+        await other.execute("SELECT 1")  # holds what was lent to it
+        return await _knows(session, name)
+
+
+async def _knows(session: "Connection", name: str) -> bool:
+    try:
+        await session.execute(f"EXECUTE {name}; DEALLOCATE {name}")
+    except asyncpg.InvalidSQLStatementNameError:
+        return False
+    return True
 
 
 async def _bring_up_to_date(connection: "Connection", where: str) -> None:
