@@ -51,6 +51,9 @@ class Polls:
         self._ledger = ledger
         self._clock = clock
 
+    async def let_end(self, sites: Collection[str], limit: float) -> None:
+        """Nothing is under way here."""
+
     def take_over(self, settings: Settings) -> None:
         given = {each.id: each for site in settings.sites for each in site.connections}
         for gone in self.watched.keys() - given.keys():

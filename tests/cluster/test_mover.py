@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID
 
-from monitor.cluster.heart import GRACE
+from monitor.cluster.heart import CONFIRMED, GRACE
 from monitor.config import units
 from monitor.core.model import Status
 from monitor.core.shards import Unit
@@ -175,7 +175,7 @@ async def test_a_node_takes_over_what_the_last_owner_knew_and_tells_what_it_had_
     first.polls.poll("downtown-0", SYNCED)
     assert await first.ledger.flush()
     first.polls.poll("downtown-0", ERROR)
-    house.run(0.6)  # it may not tell by now
+    house.run(CONFIRMED + 0.05)  # it may not tell by now
     await first.stand_still()
     assert await first.ledger.flush()
     assert first.told() == [("downtown-0", "SYNCED")]
