@@ -19,6 +19,7 @@ from monitor.core.model import (
     Status,
 )
 from monitor.core.site import Site, SiteState
+from monitor.errors import WithheldError
 from monitor.wix.client import Api, Exchange
 from monitor.wix.pace import Slots
 from monitor.wix.site import connect_site
@@ -337,6 +338,20 @@ async def test_the_watcher_sees_the_whole_exchange() -> None:
         assert exchange.answer is answer
         assert (exchange.method, exchange.url) == ("GET", f"{server.url}{CONNECTIONS}anna")
         assert exchange.headers["Authorization"] == API_KEY
+
+
+async def test_what_may_not_go_once_there_is_a_connection_is_not_sent() -> None:
+    async with RawServer(good) as server:
+        api = Api(api_settings(server.url), ShiftedClock(), lambda _: None)
+        await api.open()
+        try:
+            with pytest.raises(WithheldError):
+                await api.send("GET", CONNECTIONS + "anna", {"Authorization": API_KEY}, None, lambda: False)
+            await api.send("GET", CONNECTIONS + "ben", {"Authorization": API_KEY}, None, lambda: True)
+        finally:
+            await api.close()
+        (heard,) = server.heard
+        assert "ben" in str(heard)
 
 
 async def test_an_unusable_ca_file_is_told_at_the_opening(tmp_path: Path) -> None:
