@@ -253,13 +253,13 @@ class Mover:
 
     async def _drop(self, those: Collection[Unit]) -> None:
         """These are another's by now: what we knew is old, and what we have not written is for nothing."""
-        if not those:
-            return
-        await self._fleet.let_end(self._sites_of(those), 0.0)
-        if watched := self._watched.intersection(those):
-            self._part_with(watched)
-            self._log.warning("sites_lost", **_told(watched))
-        self._forget(those, [each for unit in those for each in self._parting.get(unit, ())])
+        for batch in self._batches(sorted(those), lambda each: each):
+            await self._fleet.let_end(self._sites_of(batch), 0.0)
+            if watched := self._watched.intersection(batch):
+                self._part_with(watched)
+                self._log.warning("sites_lost", **_told(watched))
+            self._forget(batch, [each for unit in batch for each in self._parting.get(unit, ())])
+            await asyncio.sleep(0)  # all at once would hold the heart up, and cost the next lease
 
     def _forget(self, those: Collection[Unit], connections: Iterable[Connection]) -> None:
         for unit in those:
