@@ -74,6 +74,7 @@ class Mover:
         self._offers: dict[tuple[UUID, int], frozenset[Unit]] = {}  # of those who live
         self._rights: frozenset[Unit] = frozenset()  # what is ours while `_offers` are made
         self._sizes: dict[Unit, int] = {}  # connections
+        self._ours_to_offer: frozenset[Unit] = frozenset()
         self._unsure = False  # whether a claim may have succeeded that we did not hear of
         self._measure(settings)
         self._looked_at = -_LOOK_EVERY
@@ -90,11 +91,10 @@ class Mover:
 
     def take_over(self, settings: Settings) -> None:
         """Go on with other settings; what they do not have any more is handed over soon."""
-        offered = set(units(settings))
-        self._part_with(self._watched - offered)
+        self._part_with(self._watched.difference(units(settings)))
         self._whole = settings
         self._measure(settings)
-        self._watch(self._watched & offered)
+        self._watch(self._watched & self._ours_to_offer)
         self._news.set()
 
     async def run(self) -> None:
@@ -123,9 +123,9 @@ class Mover:
         ripe = self._ripe(free)
         if self._held.incarnation != me:
             await self._claim_again(me, ripe)
-        wanted = rightful - self._held.epochs.keys()
-        await self._claim(me, [each for each in ripe if each.unit in wanted])
-        self._watch_again(self._held.epochs.keys() & rightful)
+        wanted = (each for each in ripe if each.unit in rightful and each.unit not in self._held.epochs)
+        await self._claim(me, list(wanted))
+        self._watch_again((self._held.epochs.keys() - self._watched) & rightful)
         if self._heart.calm:
             await self._hand_over(me, self._held.epochs.keys() - rightful)
 
@@ -146,7 +146,7 @@ class Mover:
         self._held.epochs.clear()
 
     async def _offer(self, me: UUID) -> None:
-        offered = frozenset(units(self._whole))
+        offered = self._ours_to_offer
         if self._offered != (me, offered):
             await self._leases.offer(me, offered)
             self._offered = me, offered
@@ -223,8 +223,8 @@ class Mover:
         self._held.epochs.update(got)
         states = {key: state for key, state in known.items() if self._held.unit_of(*key) in fresh}
         self._ledger.learn(states, untold)
-        self._watch(self._watched | fresh)
         if fresh:
+            self._watch(self._watched | fresh)
             self._log.info("sites_claimed", **_told(fresh))
 
     async def _hand_over(self, me: UUID, those: Collection[Unit]) -> None:
@@ -246,10 +246,10 @@ class Mover:
 
     def _watch_again(self, those: Collection[Unit]) -> None:
         """Go on with what was to be handed over, and is ours by right again."""
-        if back := set(those) - self._watched:
-            for unit in back:
-                self._parting.pop(unit, None)
-            self._watch(self._watched | back)
+        for unit in those:
+            self._parting.pop(unit, None)
+        if those:
+            self._watch(self._watched.union(those))
 
     async def _drop(self, those: Collection[Unit]) -> None:
         """These are another's by now: what we knew is old, and what we have not written is for nothing."""
@@ -279,7 +279,8 @@ class Mover:
     def _measure(self, settings: Settings) -> None:
         for site in settings.sites:
             self._held.parts[site.name] = max(len(site.parts), 1)
-        every = _connections(settings, units(settings))
+        self._ours_to_offer = frozenset(units(settings))
+        every = _connections(settings, self._ours_to_offer)
         self._sizes = {unit: len(connections) for unit, connections in every.items()}
 
     def _batches(self, those: Iterable[T], unit_of: Callable[[T], Unit]) -> Iterator[list[T]]:
