@@ -149,6 +149,7 @@ class Mover:
         offered = self._ours_to_offer
         if self._offered != (me, offered):
             await self._leases.offer(me, offered)
+            await self._leases.forget()
             self._offered = me, offered
             self._offers.clear()  # ours may have been read before it was made
 

@@ -155,6 +155,18 @@ async def test_who_takes_the_name_of_one_that_goes_meanwhile_gets_it(house: Hous
     assert twin.heart.incarnation is not None
 
 
+async def test_nodes_that_died_long_ago_are_forgotten_when_one_comes(house: House, node: Node) -> None:
+    await house.shared.rows(
+        "INSERT INTO node (name, incarnation, lock_key, expires_at, joined_at, version, urls)"
+        " SELECT name, gen_random_uuid(), 1, clock_timestamp() - dead, clock_timestamp(), '', '{}'"
+        " FROM (VALUES ('long', interval '25 hours'), ('lately', interval '23 hours')) AS it (name, dead)"
+        " RETURNING 1"
+    )
+    await (await house.node("b", house.settings("downtown"))).join()
+    assert {name for (name,) in await house.shared.rows("SELECT name FROM node")} == {"a", "b", "lately"}
+    assert node.heart.incarnation is not None
+
+
 # Lives
 
 

@@ -379,6 +379,30 @@ async def test_a_site_that_is_new_is_claimed(house: House) -> None:
     assert node.owned == node.watched == {"downtown", "uptown"}
 
 
+async def test_what_nobody_offers_or_owns_is_forgotten_after_a_day_and_begins_anew_when_it_comes_back(
+    house: House,
+) -> None:
+    both, one = house.settings("downtown", "uptown"), house.settings("uptown")
+    node = await house.come("a", both)
+    node.mover.take_over(one)
+    await settled(house, node)
+    assert len(await house.leases()) == 2
+    await house.shared.rows("UPDATE lease SET since = since - interval '2 days' RETURNING 1")
+    other = await house.come("b", one)
+    assert set(await house.leases()) == {Unit("uptown")}
+    other.mover.take_over(both)
+    await settled(house, node, other)
+    assert "downtown" in other.owned
+
+
+async def test_what_a_node_offers_that_is_dead_since_less_than_a_day_is_not_forgotten(house: House) -> None:
+    node = await house.come("a", house.settings("downtown"))
+    await node.die()
+    await house.shared.rows("UPDATE lease SET since = since - interval '2 days', owner = NULL RETURNING 1")
+    await house.come("b", house.settings("uptown"))
+    assert DOWNTOWN in await house.leases()
+
+
 # Failures
 
 

@@ -8,11 +8,13 @@ Source: "Advisory Locks" and "Explicit Locking" of the PostgreSQL documentation.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from secrets import randbits
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 
 from monitor import __version__
@@ -55,6 +57,15 @@ _JOIN: Final = f"""
     WHERE known.incarnation = $7 OR known.incarnation NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608  names of our own
 _ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1464028467, hashtext($1))"  # of a name
+# Hosts get new names, and sites go: who asks what is free, or who lives, need not read of them for ever.
+_FORGET_NODES: Final = "DELETE FROM node WHERE expires_at < clock_timestamp() - interval '1 day'"
+_FORGET_LEASES: Final = """
+    DELETE FROM lease
+    WHERE since < clock_timestamp() - interval '1 day'
+      AND NOT EXISTS (SELECT 1 FROM node WHERE incarnation = owner)
+      AND (site, part) NOT IN (
+          SELECT unit ->> 0, (unit ->> 1)::int FROM node, jsonb_array_elements(offers) AS unit)
+"""
 _OFFER: Final = """
     UPDATE node SET offers = $2, offers_version = offers_version + 1
     WHERE incarnation = $1
@@ -71,10 +82,11 @@ _FREE: Final = f"""
     FROM lease
     WHERE owner IS NULL OR owner NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608
-# An owner whose lease has ended is made an end of in the same statement: its renewal may be under way.
+# An owner whose lease has ended has its row touched in the same statement: a renewal that is under way comes
+# before, and is heeded, or after, and is none.
 _CLAIM_PATIENTLY: Final = """
     WITH ended AS (
-        UPDATE node SET expires_at = '-infinity'
+        UPDATE node SET expires_at = expires_at
         WHERE incarnation = ANY($5::uuid[]) AND expires_at <= clock_timestamp()
         RETURNING incarnation)
     UPDATE lease AS it
@@ -209,6 +221,7 @@ class Leases:
     ) -> Membership:
         key, incarnation = randbits(62), uuid4()
         await session.execute(_WATCHED, key)
+        await session.execute(_FORGET_NODES)
         facts = (node.name, incarnation, key, ttl, __version__, list(node.urls), former)
         async with session.transaction():
             await session.execute(_ONE_AT_A_TIME, node.name)
@@ -219,9 +232,20 @@ class Leases:
     async def offer(self, incarnation: UUID, offers: Collection[Unit]) -> None:
         """Offer to own those units from now on."""
         with telling_failures():
+            await self._pool.execute(_OFFER, incarnation, _packed(offers))  # first: see `forget`
             await self._pool.execute(_MAKE, *_columns(sorted(offers)))
-            await self._pool.execute(_OFFER, incarnation, _packed(offers))
             await self._pool.execute(_NOTIFY)
+
+    async def forget(self) -> None:
+        """Drop the leases of what nobody has offered or owned for a day.
+
+        Whoever makes a lease has offered it by then: either we see that, or he makes it after us. Where one
+        claims at this moment it is left for another time.
+        """
+        with telling_failures(), suppress(asyncpg.LockNotAvailableError):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute("LOCK TABLE lease IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+                await connection.execute(_FORGET_LEASES)
 
     async def offers_of(self, peers: Collection[Peer]) -> dict[UUID, frozenset[Unit]]:
         """What those nodes offer to own."""
