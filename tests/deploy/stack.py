@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from monitor.demo.children import free_address
 from monitor.demo.faster import Shipped, Webhook
@@ -126,8 +127,10 @@ class Stack:
 
 
 @asynccontextmanager
-async def stack(programs: Programs, folder: Path, target: str, factor: float) -> AsyncIterator[Stack]:
-    """Both of them over the shipped files, every wait divided by the factor, looking at the target."""
+async def stack(
+    programs: Programs, folder: Path, target: str, factor: float, *others: str
+) -> AsyncIterator[Stack]:
+    """Both of them over the shipped files, every wait divided by the factor, looking at the targets."""
     shipped, mail = Shipped(DEPLOY, factor), Inbox()
     ports = free_address(), free_address()
     async with (
@@ -137,5 +140,13 @@ async def stack(programs: Programs, folder: Path, target: str, factor: float) ->
         ) as teller,
         prometheus(programs.prometheus, shipped, folder, ports[1], target, ports[0]) as watcher,
     ):
+        _look_at(folder / "prometheus.yml", others)
         await watcher.take_rules(shipped, folder)
         yield Stack(watcher, teller, mail)
+
+
+def _look_at(config: Path, others: Collection[str]) -> None:
+    """More targets of the one job, from when the configuration is read anew."""
+    document = yaml.safe_load(config.read_text())
+    document["scrape_configs"][0]["static_configs"][0]["targets"].extend(others)
+    config.write_text(yaml.safe_dump(document))
