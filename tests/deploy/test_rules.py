@@ -1,5 +1,6 @@
 """The alert rules: read and unit-tested by Prometheus' own tool, and held against our tables."""
 
+import itertools
 import re
 import subprocess
 from collections.abc import Callable
@@ -52,6 +53,21 @@ def promtool(request: pytest.FixtureRequest) -> Tool:
 @pytest.mark.real
 def test_prometheus_accepts_the_sample_configuration(promtool: Tool) -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.real
+def test_prometheus_accepts_the_documented_file_of_targets(promtool: Tool, tmp_path: Path) -> None:
+    text = (ROOT / "deploy/README.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    job, targets = next(pair for pair in itertools.pairwise(blocks) if "file_sd_configs" in pair[0])
+    (file,) = yaml.safe_load(job)["scrape_configs"][0]["file_sd_configs"][0]["files"]
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(targets)
+    (tmp_path / "prometheus.yml").write_text(job)
+    promtool("check", "config", tmp_path / "prometheus.yml")
+    (tmp_path / file).write_text(targets.replace("targets", "tragets"))
+    with pytest.raises(AssertionError, match="tragets"):
+        promtool("check", "config", tmp_path / "prometheus.yml")
 
 
 @pytest.mark.real
