@@ -23,11 +23,12 @@ _FLOORS: Final = {
 }
 """The keys whose values are durations, and the shortest of each."""
 
-_RANGE: Final = re.compile(r"(?<=\[)\d\w*(?::\w*)?(?=\])")  # of a query: [15m], [1d:1m], [1d:]
+# Of a query: [15m], [1d:1m], [1d:], offset 10m
+_RANGE: Final = re.compile(r"(?<=\[)\d\w*(?::\w*)?(?=\])|(?<=\boffset )\d\w*")
 
 
 def faster(node: Any, factor: float) -> Any:
-    """The same document with all its waits, intervals and queries' ranges divided by `factor`."""
+    """The same document with all its waits, intervals and queries' ranges and offsets divided by `factor`."""
     if isinstance(node, Mapping):
         return {
             key: _shorter(value, factor, _FLOORS[key]) if key in _FLOORS else faster(value, factor)
