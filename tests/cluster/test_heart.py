@@ -135,10 +135,10 @@ async def test_who_waits_before_all_is_claimed_makes_the_heart_beat_no_faster(ho
 async def test_who_takes_another_ones_name_waits_as_long_as_a_lease_lives_and_is_refused(
     house: House, node: Node
 ) -> None:
-    twin = await house.node("a", house.settings("downtown"), SHORT)
+    twin = await house.node("a", house.settings("downtown"))
     joining = await waits(twin.heart.start())
     await twin.until(lambda: len(twin.tries) == 2)
-    house.run(SHORT.total_seconds() + 1)
+    house.run(TTL.total_seconds() + 1)
     with pytest.raises(NameTakenError, match=r"called 'a'; give each node a --node\.name of its own"):
         await joining
     await node.beat()
