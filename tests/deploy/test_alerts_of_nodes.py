@@ -22,7 +22,7 @@ from tests.fleet import oauth_site, write_config
 from tests.postgresql import PASSWORD
 from tests.rig.database import Database, database
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 FACTOR: Final = 15
 SITES: Final = 6

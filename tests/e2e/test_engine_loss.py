@@ -15,7 +15,7 @@ from tests.pages import samples
 from tests.postgresql import PASSWORD, postgresql_server
 from tests.rig.database import Database, database
 
-pytestmark = [pytest.mark.alone, pytest.mark.real]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 FLEET: Final = Scenario(sites=(oauth_site("downtown", [Connection(id="anna"), Connection(id="ben")]),))
 NAMES: Final = ("anna", "ben")

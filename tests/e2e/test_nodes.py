@@ -9,7 +9,7 @@ import pytest
 from tests.judge.verdict import Verdict, judge
 from tests.rig.campaign import Plan, trial
 
-pytestmark = [pytest.mark.alone, pytest.mark.real]
+pytestmark = [pytest.mark.alone, pytest.mark.real, pytest.mark.timeout(300)]
 
 THREE: Final = Plan(nodes=3, sites=24, ttl=4.0, seed=20261123, pause=2.0, gone=4.0)
 
