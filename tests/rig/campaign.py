@@ -123,7 +123,7 @@ class Campaign:
         """Its session ends while it cannot hear of that, and its lease has not ended when it goes on."""
         name = self._one()
         with self._rig.stopped(name):
-            await self._rig.lose_backends(name)
+            await self._rig.lose_backends(name, notices=False)
             await asyncio.sleep(self._plan.ttl * self._chance.uniform(0.2, 0.7))
 
     async def _restart(self) -> None:

@@ -41,7 +41,7 @@ COMMIT;
 _CLAIMS: Final = """
 SELECT site, part, owner, node, epoch, extract(epoch FROM at)::float8 AS at,
     extract(epoch FROM coalesce(committed, pg_xact_commit_timestamp(xmin), at))::float8 AS committed
-FROM public.lease_history ORDER BY n
+FROM public.lease_history ORDER BY at, n  -- a sequence made with wal_level = minimal goes back in a crash
 """
 _ROWS: Final = """
 SELECT n, transition_id, site, connection_id, from_status, from_reason, to_status, to_reason,
