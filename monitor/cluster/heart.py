@@ -87,7 +87,10 @@ class Heart:
 
     @property
     def calm(self) -> bool:
-        """Whether the same nodes have lived for a while: nothing is handed over to one that flaps."""
+        """Whether the same nodes have lived for a while, and we with them.
+
+        Nothing is handed over to one that flaps, nor by one that has stood still.
+        """
         return self._clock.monotonic() >= self._same_since + _CALM
 
     def was(self, owner: UUID | None) -> bool:
@@ -175,6 +178,8 @@ class Heart:
             raise StoreError("the connection to PostgreSQL has ended")
         if peers is None:
             raise StoreError("the lease had ended before it was renewed")
+        if sent >= self._confirmed_at + CONFIRMED:  # polls have waited, and are under way all at once now
+            self._same_since = self._clock.monotonic()
         self._confirmed_at = sent
         self._see(peers)
         self._tell_held()

@@ -139,7 +139,7 @@ class Node:
     async def join(self) -> None:
         """Come alive, and stay so, but claim nothing yet."""
         await self.heart.start()
-        self._run(self.heart.run())
+        self.go_on()
 
     async def come(self) -> None:
         """Come alive and claim."""
@@ -177,6 +177,10 @@ class Node:
     async def stand_still(self) -> None:
         """Beat no more, as a process that is stopped."""
         await self._end(self._tasks)
+
+    def go_on(self) -> None:
+        """Beat again."""
+        self._run(self.heart.run())
 
     async def leave(self) -> None:
         await self._end(self._tasks)

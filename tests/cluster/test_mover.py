@@ -10,7 +10,6 @@ from monitor.core.shards import Unit
 from tests.cluster.nodes import House, Node, names, share_of
 
 DOWNTOWN = Unit("downtown")
-CALM = 1.5
 SYNCED, ERROR, DISCONNECTED = Status.SYNCED, Status.ERROR, Status.DISCONNECTED
 
 
@@ -18,9 +17,10 @@ async def settled(house: House, *nodes: Node) -> None:
     """Let them divide all among themselves."""
     for node in nodes:
         await node.move()
-    for node in nodes:
-        await node.beat()
-    house.run(CALM)
+    for step in (0.0, 0.5, 0.5, 0.5):  # and no renewal is late
+        house.run(step)
+        for node in nodes:
+            await node.beat()
     for node in (*nodes, *nodes):
         await node.move()
 
@@ -423,7 +423,6 @@ async def test_a_release_whose_answer_was_lost_is_found(house: House) -> None:
     both = house.settings("downtown", "uptown")
     node = await house.come("a", both)
     node.mover.take_over(house.settings("uptown"))
-    house.run(CALM)
     await node.share.leases.release(me(node), {DOWNTOWN})
     await house.shared.take(DOWNTOWN, (await other_that_lives(house)).heart.incarnation)
     await fails(house, node)
