@@ -12,7 +12,7 @@ from typing import Any, Final
 from monitor.config import Settings
 from monitor.core.model import Connection, Status
 from monitor.durations import format_age, parse_duration
-from monitor.logs import rfc3339
+from monitor.logs import rfc3339_or_none
 from monitor.store.reading import Chapter, Present, Reader, Sum, Wanted, sums
 from monitor.tables import table
 
@@ -159,8 +159,8 @@ def _status_json(line: _Line) -> dict[str, Any]:
         "reason": known.reason if known is not None else None,
         "healthy": None if known is None or known.status is None or line.stale else known.healthy,
         "stale": line.stale,
-        "since": _time(known.since) if known is not None else None,
-        "last_success": _time(known.last_success_at) if known is not None else None,
+        "since": rfc3339_or_none(known.since) if known is not None else None,
+        "last_success": rfc3339_or_none(known.last_success_at) if known is not None else None,
         "transitions": known.transitions if known is not None else 0,
     }
 
@@ -204,7 +204,3 @@ def _words(status: str, reason: str | None) -> str:
 
 def _age(moment: datetime | None, now: datetime) -> str:
     return "" if moment is None else format_age(now - moment)
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(moment)

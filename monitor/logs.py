@@ -77,6 +77,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def rfc3339_or_none(moment: datetime | None) -> str | None:
+    """The same of a moment that may not be known."""
+    return None if moment is None else rfc3339(moment)
+
+
 def warn_of(log: FilteringBoundLogger, doubts: Iterable[Problem]) -> None:
     """A line for each thing that is doubtful in a configuration."""
     for each in doubts:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from monitor.config import Settings, units
 from monitor.core.shards import Unit
-from monitor.logs import rfc3339
+from monitor.logs import rfc3339_or_none
 from monitor.store.reading import Lease, Node, Reader
 from monitor.tables import table
 
@@ -74,9 +74,9 @@ def _node_json(node: Node) -> dict[str, Any]:
     return {
         "node": node.name,
         "alive": node.gone_since is None,
-        "gone_since": _time(node.gone_since),
+        "gone_since": rfc3339_or_none(node.gone_since),
         "version": node.version,
-        "joined_at": _time(node.joined_at),
+        "joined_at": rfc3339_or_none(node.joined_at),
         "sites": node.sites,
         "urls": list(node.urls),
     }
@@ -88,13 +88,9 @@ def _lease_json(lease: Lease) -> dict[str, Any]:
         "part": lease.part,
         "owner": lease.owner,
         "epoch": lease.epoch,
-        "since": _time(lease.since),
+        "since": rfc3339_or_none(lease.since),
     }
 
 
 def _at(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(moment)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from monitor.core.model import HEALTHY_BY_DEFAULT
-from monitor.logs import rfc3339
+from monitor.logs import rfc3339, rfc3339_or_none
 from monitor.store.rows import Fields, micros, moment
 
 
@@ -86,8 +86,8 @@ class Chapter:
             "to_reason": self.reason,
             "healthy": self.healthy,
             "observed_at": rfc3339(self.since),
-            "not_before": None if self.not_before is None else rfc3339(self.not_before),
-            "until": None if self.until is None else rfc3339(self.until),
+            "not_before": rfc3339_or_none(self.not_before),
+            "until": rfc3339_or_none(self.until),
         }
 
 

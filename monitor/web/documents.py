@@ -1,13 +1,12 @@
 """What is known, as the JSON of the API: its field names are a promise, described in `openapi.json`."""
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from monitor.core.shards import Shard
-from monitor.logs import rfc3339
+from monitor.logs import rfc3339, rfc3339_or_none
 from monitor.view.facts import Facts, NodeFacts, PeerFacts
 from monitor.view.failures import FailedPoll
 from monitor.view.index import Index, Tally
@@ -31,17 +30,17 @@ def connection_document(view: ConnectionView) -> Document:
         "reason": view.reason,
         "healthy": view.healthy,
         "stale": view.stale,
-        "since": _time(view.since),
-        "last_success": _time(view.last_success),
-        "last_poll": _time(view.last_poll),
+        "since": rfc3339_or_none(view.since),
+        "last_success": rfc3339_or_none(view.last_success),
+        "last_poll": rfc3339_or_none(view.last_poll),
         "last_poll_success": view.last_poll_succeeded,
         "last_failure": None if view.failure is None else _failure_document(view.failure),
         "failures_in_a_row": view.failures_in_a_row,
-        "next_poll": _time(view.next_poll),
+        "next_poll": rfc3339_or_none(view.next_poll),
         "interval_seconds": view.interval.total_seconds(),
         "import_enabled": view.import_enabled,
         "export_enabled": view.export_enabled,
-        "maintenance_until": _time(view.maintenance_until),
+        "maintenance_until": rfc3339_or_none(view.maintenance_until),
         "transitions": view.transitions,
         **_move(view.move),
     }
@@ -63,12 +62,12 @@ def site_document(view: SiteView, tally: Tally) -> Document:
         "site": view.name,
         "up": view.up,
         "down_reason": view.down_reason,
-        "down_since": _time(view.down_since),
+        "down_since": rfc3339_or_none(view.down_since),
         "down_http_status": view.http_status,
         "down_request_id": view.request_id or None,
-        "next_trial": _time(view.next_trial),
+        "next_trial": rfc3339_or_none(view.next_trial),
         "failures_in_a_row": view.failures_in_a_row,
-        "rate_limited_until": _time(view.wait_until),
+        "rate_limited_until": rfc3339_or_none(view.wait_until),
         "requests_per_minute": view.requests_per_minute,
         "requests_last_minute": view.used,
         "requests": view.requests,
@@ -80,7 +79,7 @@ def site_document(view: SiteView, tally: Tally) -> Document:
         "interval_in_force_seconds": view.interval_in_force.total_seconds(),
         "credential": view.credential,
         "credential_state": view.credential_state,
-        "maintenance_until": _time(view.maintenance_until),
+        "maintenance_until": rfc3339_or_none(view.maintenance_until),
         **tally_document(tally),
         **_move(view.move),
     }
@@ -173,7 +172,3 @@ def _move(move: Move | None) -> Document:
         "alert": move.alert,
         "runbook": runbook_path(move),
     }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else rfc3339(moment)
