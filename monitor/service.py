@@ -221,7 +221,13 @@ class Service:
         from monitor.cluster import Cluster  # noqa: PLC0415  its driver is an extra
 
         return Cluster(
-            outside.node, opened.shared, self._clock, self._log, self._telemetry, self._task_failed
+            outside.node,
+            opened.shared,
+            self._whole.store.lease_ttl,
+            self._clock,
+            self._log,
+            self._telemetry,
+            self._task_failed,
         )
 
     async def _join(self, cluster: "Cluster", urls: list[str]) -> None:

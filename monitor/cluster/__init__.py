@@ -1,6 +1,7 @@
 """This node among the others: what it may poll, and until when; see `heart` and `mover`."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
@@ -28,46 +29,44 @@ class Cluster:
         self,
         name: str,
         shared: Shared,
+        ttl: timedelta,
         clock: Clock,
         log: FilteringBoundLogger,
         telemetry: Telemetry,
         on_task_error: Callable[[BaseException], None],
     ) -> None:
-        self._name = name
+        self._node = Node(name, ())
         self._shared = shared
-        self._clock = clock
         self._log = log
         self._telemetry = telemetry
         self._beating = TaskBag(on_task_error)
         self._moving = TaskBag(on_task_error)
-        self._heart: Heart | None = None
+        self._heart = Heart(lambda former: shared.leases.join(self._node, ttl, former), ttl, clock, log)
         self._mover: Mover | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the others surely respect our lease now."""
-        return self._heart is not None and self._heart.holds
+        return self._heart.holds
 
     @property
     def lost(self) -> bool:
         """Whether there is no lease, as far as we know."""
-        return self._heart is None or self._heart.incarnation is None
+        return self._heart.incarnation is None
 
     def facts(self, store: StoreSettings, *, stops: bool) -> NodeFacts:
         """How it stands, for the page and the API; `stops`: without a lease nothing is polled."""
-        heart = self._heart
         return NodeFacts(
-            name=self._name,
-            nodes=[] if heart is None else [PeerFacts(each.name, each.urls) for each in heart.peers],
-            lost_since=None if heart is None else heart.lost_at,
+            name=self._node.name,
+            nodes=[PeerFacts(each.name, each.urls) for each in self._heart.peers],
+            lost_since=self._heart.lost_at,
             place=store.place,
             stops=stops,
         )
 
     async def renewed(self) -> None:
         """Wait until the lease is known to hold. Raises WithheldError where it is lost."""
-        if self._heart is not None:
-            await self._heart.renewed()
+        await self._heart.renewed()
 
     def may_tell(self, key: Key) -> bool:
         """Whether what changed there is ours to tell now."""
@@ -75,15 +74,12 @@ class Cluster:
 
     async def start(self, urls: Sequence[str], settings: Settings, fleet: Fleet, ledger: Ledger) -> None:
         """Join, claim what is free, and go on so. Raises CannotStartError, StoreError."""
-        node, ttl = Node(self._name, urls), settings.store.lease_ttl
-        heart = self._heart = Heart(
-            lambda former: self._shared.leases.join(node, ttl, former), ttl, self._clock, self._log
-        )
+        self._node = Node(self._node.name, urls)
         mover = self._mover = Mover(
-            self._name, heart, self._shared, settings, fleet=fleet, ledger=ledger, log=self._log
+            self._node.name, self._heart, self._shared, settings, fleet=fleet, ledger=ledger, log=self._log
         )
-        await heart.start()
-        self._beating.start(heart.run(), name="heart")  # a first claim of very much may outlast a lease
+        await self._heart.start()
+        self._beating.start(self._heart.run(), name="heart")  # a first claim of very much may outlast a lease
         try:
             await mover.move()
         except StoreError:
@@ -104,12 +100,11 @@ class Cluster:
         """Hand over what is left, and be gone; what was to be written has been."""
         await self.rest()
         await self._beating.drain(0)
-        if self._heart is not None:
-            await self._heart.stop()
+        await self._heart.stop()
 
     def measure(self) -> None:
         """Tell the instruments how it stands."""
-        if self._heart is not None and self._mover is not None:
+        if self._mover is not None:
             self._telemetry.node_stands(
                 holds=self._heart.holds,
                 nodes=len(self._heart.peers),

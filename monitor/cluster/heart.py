@@ -156,9 +156,7 @@ class Heart:
 
     async def stop(self) -> None:
         """Own nothing more, and be gone; nobody calls `run` any more."""
-        membership, self._membership, self._settled = self._membership, None, False
-        self._tell_those_who_wait()
-        if membership is not None:
+        if (membership := self._be_nobody()) is not None:
             with suppress(StoreError):
                 await self._in_time(membership.leave())
             membership.end()
@@ -219,14 +217,18 @@ class Heart:
 
     def _lose(self, reason: str) -> None:
         """Others may own soon what we owned: our lock has fallen, or is about to."""
-        membership, self._membership, self._settled = self._membership, None, False
-        if membership is not None:
+        if (membership := self._be_nobody()) is not None:
             membership.end()
             self.on_lost()
-        self._tell_those_who_wait()
         if self._lost_at is None:
             self._lost_at = self._clock.now()
             self._log.error("lease_lost", reason=reason)
+
+    def _be_nobody(self) -> Membership | None:
+        """Hold nothing any more; who waited hears of it. What we were, to be ended."""
+        membership, self._membership, self._settled = self._membership, None, False
+        self._tell_those_who_wait()
+        return membership
 
     def _tell_held(self) -> None:
         if self._lost_at is not None:

@@ -91,10 +91,10 @@ class Mover:
 
     def take_over(self, settings: Settings) -> None:
         """Go on with other settings; what they do not have any more is handed over soon."""
-        self._part_with(self._watched.difference(units(settings)))
-        self._whole = settings
         self._measure(settings)
-        self._watch(self._watched & self._ours_to_offer)
+        self._part_with(self._watched - self._ours_to_offer)
+        self._whole = settings
+        self._watch(self._watched)
         self._news.set()
 
     async def run(self) -> None:
