@@ -24,19 +24,18 @@ async def open_store(
     clock: Clock,
     *,
     node: str = "",
-    held: Held | None = None,
     hide: Hide = lambda _: None,
 ) -> Opened:
     """Open the store that is configured, make it or bring it up to date. Raises CannotStartError.
 
-    In a PostgreSQL this is `node`, which writes what it has `held`; `hide` is told of each password.
+    In a PostgreSQL this is `node`, which owns nothing yet; `hide` is told of each password.
     """
     if not settings.is_shared:
         return await open_sqlite(settings.path, clock)
     engine = engine_of(settings, node, hide)
     from monitor.store.postgresql.store import open_postgresql  # noqa: PLC0415  an extra
 
-    return await open_postgresql(engine, node, held or Held(), clock)
+    return await open_postgresql(engine, node, Held(), clock)
 
 
 @contextmanager

@@ -19,6 +19,9 @@ Row = dict[str, Any]
 class Fields(Protocol):
     """A row as an engine gives it."""
 
+    def keys(self) -> Iterable[str]:
+        """Its columns."""
+
     def __getitem__(self, column: str, /) -> Any: ...
 
 

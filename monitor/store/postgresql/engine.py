@@ -22,6 +22,8 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
 """Of a statement at most; the engine gives it up by itself, should we be gone or not hear of it."""
 
+_ANSWER_SECONDS: Final = STATEMENT_SECONDS + 2  # after which we give it up
+
 POOLED: Final = (
     "store.url leads through a proxy that pools transactions; connect to PostgreSQL itself, "
     "or set the proxy's pool_mode to session"
@@ -57,11 +59,10 @@ class Engine:
         self._node = node
         self._password = password
 
-    async def connect(self, command_timeout: float | None = STATEMENT_SECONDS + 2) -> "Connection":
+    async def connect(self, command_timeout: float | None = _ANSWER_SECONDS) -> "Connection":
         """A connection of one's own. Raises StoreError."""
         with telling_failures():
-            options = {**self._options(), "command_timeout": command_timeout}
-            connection: Connection = await asyncpg.connect(self._url, **options)
+            connection: Connection = await asyncpg.connect(self._url, **self._options(command_timeout))
             try:
                 await _set_up(connection)
             except BaseException:
@@ -81,10 +82,10 @@ class Engine:
                 **self._options(),
             )
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, command_timeout: float | None = _ANSWER_SECONDS) -> dict[str, Any]:
         options: dict[str, Any] = {
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS + 2,
+            "command_timeout": command_timeout,
             "server_settings": {"application_name": f"wix-calendar-monitor {self._node}"[:63]},
         }
         if self._password is not None:

@@ -33,7 +33,7 @@ _NODES: Final = f"""
 """  # noqa: S608  names of our own
 _LEASES: Final = f"""
     WITH {LIVE}
-    SELECT lease.site, lease.part, lease.epoch, live.name AS owner, live.urls,
+    SELECT lease.site, lease.part, lease.epoch, live.name AS owner, coalesce(live.urls, '{{}}') AS urls,
         CASE
             WHEN live.name IS NOT NULL OR lease.owner IS NULL THEN lease.since
             WHEN node.name IS NOT NULL THEN least(node.expires_at, clock_timestamp())
@@ -82,11 +82,11 @@ class SharedReader(Reader):
 
     def nodes(self) -> list[Node]:
         """Those that live, and those that went without a word."""
-        return [_node(row) for row in self._ask(_NODES, {})]
+        return [Node(**row) for row in self._ask(_NODES, {})]
 
     def leases(self, site: str | None = None) -> list[Lease]:
         """As they stand now."""
-        return [_lease(row) for row in self._ask(_LEASES, {"site": site})]
+        return [Lease(**row) for row in self._ask(_LEASES, {"site": site})]
 
     def _ask(self, query: str, parameters: Mapping[str, object]) -> Iterator[Fields]:
         names = list(dict.fromkeys(_PARAMETER.findall(query)))
@@ -138,25 +138,3 @@ def reading_shared(engine: Engine, seconds: float | None = None) -> Iterator[Rea
 
 async def _cursor(connection: "Connection", query: str, parameters: list[object]) -> Any:
     return await connection.cursor(query, *parameters)
-
-
-def _node(row: Fields) -> Node:
-    return Node(
-        name=row["name"],
-        version=row["version"],
-        urls=row["urls"],
-        joined_at=row["joined_at"],
-        gone_since=row["gone_since"],
-        sites=row["sites"],
-    )
-
-
-def _lease(row: Fields) -> Lease:
-    return Lease(
-        site=row["site"],
-        part=row["part"],
-        owner=row["owner"],
-        urls=row["urls"] or (),
-        epoch=row["epoch"],
-        since=row["since"],
-    )
