@@ -26,8 +26,8 @@ Rows = Sequence[tuple[object, ...]]
 class Source(Protocol):
     """A store that is held still and read."""
 
-    def read(self, table: str, columns: Sequence[str], most: int) -> AsyncIterator[Rows]:
-        """All rows, so many at a time; transitions in the order of their commits."""
+    def read(self, query: str, most: int) -> AsyncIterator[Rows]:
+        """The rows of a query, so many at a time."""
 
 
 class Target(Protocol):
@@ -48,10 +48,16 @@ async def move(source: StoreSettings, target: StoreSettings, clock: Clock, hide:
     counts = dict.fromkeys(_TABLES, 0)
     async with _source(source, hide) as old, _target(target, clock, hide) as new:
         for table, columns in _TABLES.items():
-            async for rows in old.read(table, columns, ROWS):
+            async for rows in old.read(_all_of(table, columns), ROWS):
                 await new.write(table, columns, [_with_flags(columns, row) for row in rows])
                 counts[table] += len(rows)
     return counts
+
+
+def _all_of(table: str, columns: Sequence[str]) -> str:
+    """All rows; transitions in the order of their commits."""
+    order = "ORDER BY n" if table == "transition" else ""
+    return f"SELECT {', '.join(columns)} FROM {table} {order}"  # noqa: S608  names of our own
 
 
 def _with_flags(columns: Sequence[str], row: tuple[object, ...]) -> tuple[object, ...]:
