@@ -25,19 +25,10 @@ from monitor.simulator import Connection, Scenario, Simulator
 from monitor.tasks import TaskBag
 from tests.daemon import Daemon, Line, running
 from tests.fleet import oauth_site, write_config
-
-Shown = tuple[str, str | None]
+from tests.judge.evidence import Shown
+from tests.rig.weather import STATES
 
 CONNECTIONS: Final = tuple(f"c{number}" for number in range(8))
-STATES: Final[tuple[Shown, ...]] = (
-    ("SYNCED", None),
-    ("ERROR", "TOKEN_REVOKED"),
-    ("ERROR", "EXTERNAL_CALENDAR_DELETED"),
-    ("DISCONNECTED", None),
-    ("SYNC_IN_PROGRESS", None),
-    ("CONNECTED", None),
-    ("NOT_FOUND", None),
-)
 TOLD: Final = ("connection_first_seen", "connection_transition")
 PATIENCE: Final = 20.0  # seconds for whatever must come
 

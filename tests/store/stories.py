@@ -1,13 +1,15 @@
 """What Wix told at which moment, booked by the core and kept in a real store."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, Protocol
 
 from monitor.core.effects import ConnectionFirstSeen, Transition
 from monitor.core.machine import advance
 from monitor.core.model import Connection, ConnectionState, ErrorReason, Observed, Status
 from monitor.store import Booking, Key
+from monitor.store.reading import Chapter
+from tests.store.samples import ANNA, MINUTE, START, connection
 
 
 class Told(NamedTuple):
@@ -17,6 +19,23 @@ class Told(NamedTuple):
     at: datetime
     status: Status
     reason: ErrorReason | None = None
+
+
+BO: Final = connection(2, "uptown")
+HOUR: Final = timedelta(hours=1)
+STORY: Final = (
+    Told(ANNA, START, Status.SYNCED),
+    Told(BO, START + MINUTE, Status.DISCONNECTED),
+    Told(ANNA, START + HOUR, Status.ERROR, ErrorReason.TOKEN_REVOKED),
+    Told(ANNA, START + 2 * HOUR, Status.ERROR, ErrorReason.EXTERNAL_CALENDAR_DELETED),
+    Told(ANNA, START + 5 * HOUR, Status.SYNCED),
+)
+"""A calendar that breaks twice and is mended, and one that is disconnected all the time."""
+
+
+def statuses(chapters: Iterable[Chapter]) -> list[tuple[str, str]]:
+    """Whose chapters they are, and what they tell."""
+    return [(each.connection, each.status) for each in chapters]
 
 
 class Kept(Protocol):

@@ -6,28 +6,15 @@ from typing import Final
 import msgspec
 import pytest
 
-from monitor.core.model import ConnectionState, ErrorReason, Status
+from monitor.core.model import ConnectionState
 from monitor.errors import StoreUnreadableError
 from monitor.store import Booking
 from monitor.store.reading import Chapter, Wanted, sums
 from tests.store.engines import Book
-from tests.store.samples import ANNA, MINUTE, START, connection
-from tests.store.stories import Told
+from tests.store.samples import ANNA, MINUTE, START
+from tests.store.stories import HOUR, STORY, statuses
 
-BO: Final = connection(2, "uptown")
-HOUR: Final = timedelta(hours=1)
 ALL: Final = Wanted()
-STORY: Final = (
-    Told(ANNA, START, Status.SYNCED),
-    Told(BO, START + MINUTE, Status.DISCONNECTED),
-    Told(ANNA, START + HOUR, Status.ERROR, ErrorReason.TOKEN_REVOKED),
-    Told(ANNA, START + 2 * HOUR, Status.ERROR, ErrorReason.EXTERNAL_CALENDAR_DELETED),
-    Told(ANNA, START + 5 * HOUR, Status.SYNCED),
-)
-
-
-def statuses(chapters: list[Chapter]) -> list[tuple[str, str]]:
-    return [(each.connection, each.status) for each in chapters]
 
 
 def seen(book: Book, wanted: Wanted = ALL) -> list[Chapter]:

@@ -14,30 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.model import ErrorReason, Status
+from monitor.core.model import Status
 from monitor.errors import StoreUnreadableError
 from monitor.store.reading import Chapter, Wanted, sums
 from monitor.store.sqlite.file import File, open_file
 from monitor.store.sqlite.reading import reading_file
 from monitor.store.sqlite.schema import VERSION
 from tests.store.samples import ANNA, MINUTE, START, Machine, connection
-from tests.store.stories import Told, keep
+from tests.store.stories import HOUR, STORY, Told, keep
 
-BO: Final = connection(2, "uptown")
-HOUR: Final = timedelta(hours=1)
 ALL: Final = Wanted()
-STORY: Final = (
-    Told(ANNA, START, Status.SYNCED),
-    Told(BO, START + MINUTE, Status.DISCONNECTED),
-    Told(ANNA, START + HOUR, Status.ERROR, ErrorReason.TOKEN_REVOKED),
-    Told(ANNA, START + 2 * HOUR, Status.ERROR, ErrorReason.EXTERNAL_CALENDAR_DELETED),
-    Told(ANNA, START + 5 * HOUR, Status.SYNCED),
-)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
-
-
-def statuses(chapters: list[Chapter]) -> list[tuple[str, str]]:
-    return [(each.connection, each.status) for each in chapters]
 
 
 def seen(path: Path, wanted: Wanted = ALL) -> list[Chapter]:

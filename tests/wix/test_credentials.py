@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -529,35 +530,36 @@ async def test_a_rotated_client_secret_is_used_for_the_next_token(
     assert {CLIENT_SECRET, "canary-new", f"{TOKEN}-0", f"{TOKEN}-1"} <= set(party.hidden)
 
 
-async def test_a_token_request_that_waits_for_its_turn_goes_with_the_secret_of_that_instant(
+@asynccontextmanager
+async def while_a_token_request_waits(
     server: RawServer, open_party: OpenParty, tmp_path: Path
-) -> None:
+) -> AsyncIterator[None]:
+    """Until its turn comes; then it succeeds."""
     slots = Slots(1)
     party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
     held = await slots.take(lambda: False)
     waiting = begin(party.client)
     for _ in range(20):
         await asyncio.sleep(0)
-    (tmp_path / "client-secret").write_text("canary-new")
+    yield
     for slot in held:
         slot.release()
     assert isinstance(await waiting, Observed)
+
+
+async def test_a_token_request_that_waits_for_its_turn_goes_with_the_secret_of_that_instant(
+    server: RawServer, open_party: OpenParty, tmp_path: Path
+) -> None:
+    async with while_a_token_request_waits(server, open_party, tmp_path):
+        (tmp_path / "client-secret").write_text("canary-new")
     assert secrets_sent(server) == ["canary-new"]
 
 
 async def test_a_token_request_whose_secret_is_gone_at_its_turn_goes_with_the_one_that_was_read(
     server: RawServer, open_party: OpenParty, tmp_path: Path
 ) -> None:
-    slots = Slots(1)
-    party = await open_party(api_settings(server.url), oauth_credential(tmp_path), slots=slots)
-    held = await slots.take(lambda: False)
-    waiting = begin(party.client)
-    for _ in range(20):
-        await asyncio.sleep(0)
-    (tmp_path / "client-secret").unlink()
-    for slot in held:
-        slot.release()
-    assert isinstance(await waiting, Observed)
+    async with while_a_token_request_waits(server, open_party, tmp_path):
+        (tmp_path / "client-secret").unlink()
     assert secrets_sent(server) == [CLIENT_SECRET]
 
 
