@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.config import Loaded, Settings, StoreSettings, share
+from monitor.config import Loaded, Settings, share
 from monitor.core.shards import ALONE
 from monitor.errors import CannotStartError, ConfigError, Problem, StoreError
 from monitor.feeds import Feeds
@@ -350,9 +350,8 @@ class Service:
     async def _take_over(self, settings: Settings) -> None:
         if self._not_ready is not None:
             raise self._refusal("", "the daemon is stopping")
-        for key, before, after in _unchangeable(self._whole.store, settings.store):
-            if before != after:
-                raise self._refusal(f"store.{key}", "cannot change while the daemon runs; restart it")
+        for key in self._whole.store.needs_restart(settings.store):
+            raise self._refusal(f"store.{key}", "cannot change while the daemon runs; restart it")
         try:
             await self._api.adapt(settings.api)
         except (OSError, ssl.SSLError) as error:
@@ -383,14 +382,6 @@ class Service:
         """A task nobody may lose has died: better to end, and be started anew, than to watch half."""
         self._log.critical("task_failed", exc_info=error)
         self._failed.set()
-
-
-def _unchangeable(before: StoreSettings, after: StoreSettings) -> Iterator[tuple[str, object, object]]:
-    """What of a store needs a restart, by its key; a password file's content does not."""
-    yield "url", before.url, after.url
-    yield "password_file", before.password, after.password
-    yield "lease_ttl", before.lease_ttl, after.lease_ttl
-    yield "on_engine_loss", before.on_engine_loss, after.on_engine_loss
 
 
 async def serve(

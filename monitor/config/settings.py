@@ -155,6 +155,16 @@ class StoreSettings:
         """The file that an SQLite URL names."""
         return Path(self.url.removeprefix("sqlite:///"))
 
+    def needs_restart(self, after: "StoreSettings") -> list[str]:
+        """The keys that cannot change in a process that runs; a password file's content can."""
+        fixed = {
+            "url": (self.url, after.url),
+            "password_file": (self.password, after.password),
+            "lease_ttl": (self.lease_ttl, after.lease_ttl),
+            "on_engine_loss": (self.on_engine_loss, after.on_engine_loss),
+        }
+        return [key for key, (its, other) in fixed.items() if its != other]
+
     @property
     def place(self) -> str:
         """What may be shown of it: the file, or the database without the user."""
