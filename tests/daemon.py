@@ -27,9 +27,9 @@ class Daemon:
         self._news = asyncio.Condition()
         self._readers = [asyncio.ensure_future(self._read_log()), asyncio.ensure_future(self._read_errors())]  # noqa: TID251
 
-    async def until(self, wanted: Callable[[Line], bool], seconds: float = 20.0) -> Line:
-        """The first log line, past or to come, that is wanted."""
-        read = 0
+    async def until(self, wanted: Callable[[Line], bool], seconds: float = 20.0, after: int = 0) -> Line:
+        """The first log line, past or to come, that is wanted, without the first so many."""
+        read = after
         async with asyncio.timeout(seconds), self._news:
             while True:
                 for line in self.lines[read:]:

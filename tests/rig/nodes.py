@@ -135,14 +135,14 @@ class Rig:
         On a busy machine it takes a moment longer than the database says: until the node `notices`.
         """
         life = self._alive(name).life
-        known = len(life.events("lease_lost"))
+        known = len(life.lines)
         ports = ",".join(map(str, _ports(life.process.pid, self._db.port)))
         with self._trouble("backends", name):
             ended = await self._db.query(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port IN ({ports})"  # noqa: S608
             )
             if notices:
-                await life.until(lambda _: len(life.events("lease_lost")) > known)
+                await life.until(lambda line: line["event"] == "lease_lost", after=known)
         assert ended, f"the database did nothing for {name}"
 
     async def outage(self, seconds: float, *, crash: bool = False) -> None:

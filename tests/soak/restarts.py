@@ -137,8 +137,7 @@ class Trial:
     async def _just_told(self, daemon: Daemon) -> None:
         """While what was told is not yet marked."""
         await daemon.event("monitor_ready")
-        told = len([line for line in daemon.lines if line["event"] in TOLD])
-        await daemon.until(lambda _: len([line for line in daemon.lines if line["event"] in TOLD]) > told)
+        await daemon.until(lambda line: line["event"] in TOLD, after=len(daemon.lines))
 
     def _answered(self) -> int:
         return sum(len(self._simulator.record.runs(name)) for name in CONNECTIONS)
