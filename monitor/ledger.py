@@ -25,6 +25,7 @@ from monitor.core.effects import ConnectionFirstSeen, Effect, SyncSettingsChange
 from monitor.core.machine import Step
 from monitor.core.model import Connection, ConnectionState
 from monitor.errors import StoreError
+from monitor.logs import Reasons
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
 from monitor.store import Announcement, Booking, Key, Store
@@ -93,6 +94,7 @@ class Ledger:
         self._kept: list[_Kept] = []  # not told yet
         self._told: list[str] = []
         self._failing_since: datetime | None = None
+        self._reasons = Reasons()
         self._news = asyncio.Event()
         self._checkpoint_at = 0.0  # its next piece
         self._round: list[Key] = []  # what is left of it
@@ -309,6 +311,8 @@ class Ledger:
             self._telemetry.store_failed()
             if self._failing_since is None:
                 self._failing_since = self._clock.now()
+                self._reasons = Reasons()
+            if self._reasons.is_new(str(error)):
                 self._log.error("store_failing", reason=str(error), waiting=len(self._pending))
             return None
         if self._failing_since is not None:

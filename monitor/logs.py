@@ -28,6 +28,7 @@ _VALUE_LIMIT: Final = 2048  # characters
 _TRACEBACK_LIMIT: Final = 8192
 _TIGHTER_LIMITS: Final = (4096, 1024, 256, 64)  # for a line that is too long with the usual ones
 _ITEMS_LIMIT: Final = 100
+_REASONS_LIMIT: Final = 10
 _DEPTH_LIMIT: Final = 2
 _LARGEST_INT: Final = 2**63  # what JSON readers hold
 _FIRST_KEYS: Final = ["timestamp", "level", "event"]
@@ -70,6 +71,25 @@ class Redactor:
                 if form in text:
                     text = text.replace(form, "[REDACTED]")
         return text
+
+
+class Reasons:
+    """Of a failure that lasts, and is tried again and again: each reason is told once, and ten at most."""
+
+    def __init__(self, *told: str) -> None:
+        self._told = set(told)
+
+    @property
+    def any(self) -> bool:
+        """Whether one has been told."""
+        return bool(self._told)
+
+    def is_new(self, reason: str) -> bool:
+        """Whether it is to be told; it has been from then on."""
+        if reason in self._told or len(self._told) >= _REASONS_LIMIT:
+            return False
+        self._told.add(reason)
+        return True
 
 
 def rfc3339(moment: datetime) -> str:

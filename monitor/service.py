@@ -380,7 +380,10 @@ class Service:
 
     def _task_failed(self, error: BaseException) -> None:
         """A task nobody may lose has died: better to end, and be started anew, than to watch half."""
-        self._log.critical("task_failed", exc_info=error)
+        if isinstance(error, CannotStartError):
+            self._log.critical("cannot_go_on", reason=str(error))
+        else:
+            self._log.critical("task_failed", exc_info=error)
         self._failed.set()
 
 

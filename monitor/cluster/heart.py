@@ -6,10 +6,14 @@ A node whose lock has fallen is taken over from at once, though it may live and 
 machine paused, or the network swallowed the news. So nothing is asked of Wix unless a renewal was good less
 than `CONFIRMED` ago, counted from before it was sent; requests wait for the next one. And from a node without
 its lock nothing is taken until `GRACE`, which is longer, after that was seen first.
+
+A node to which PostgreSQL answers too late for that, again and again, gives its lease up: another may have
+a better way to it. And nodes that have all lost PostgreSQL do not come back in one instant: who is first
+leaves the others what was theirs for as long as their next attempt may take.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -19,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
 from monitor.errors import CannotStartError, StoreError, WithheldError
+from monitor.logs import Reasons
 from monitor.store.postgresql.leases import Membership, NameTakenError, Peer
 
 HEARTBEAT: Final = 0.2
@@ -57,6 +62,7 @@ class Heart:
         self.on_lost: Callable[[], None] = _nothing
         self._join = join
         self._ttl = ttl.total_seconds()
+        self._patience = self._ttl * _PATIENCE_PART
         self._clock = clock
         self._log = log
         self._membership: Membership | None = None
@@ -69,6 +75,10 @@ class Heart:
         self._hurry = asyncio.Event()
         self._renewed: asyncio.Future[None] | None = None
         self._lost_at: datetime | None = None
+        self._reasons = Reasons()
+        self._alive_since = 0.0  # this life's first renewal
+        self._in_time_at = 0.0  # the last renewal that let Wix be asked
+        self._name_taken_at: float | None = None
 
     @property
     def incarnation(self) -> UUID | None:
@@ -97,18 +107,24 @@ class Heart:
         """Whether an owner is this process, in this life or one before."""
         return owner in self._lives
 
-    def left_alone(self, owners: Collection[UUID | None]) -> dict[UUID | None, float]:
-        """For how many seconds more nothing is taken from each of these, all that own and do not live."""
+    def left_alone(self, owners: Mapping[UUID | None, bool]) -> dict[UUID | None, float]:
+        """For how many seconds more nothing is taken from each of these, all that own and do not live.
+
+        By owner whether its lease has ended.
+        """
         now = self._clock.monotonic()
-        others = (each for each in owners if each is not None and not self.was(each))
-        self._missing_since = {each: self._missing_since.get(each, now) for each in others}
-        ends = {each: since + GRACE for each, since in self._missing_since.items()}
-        return {each: max(ends.get(each, now) - now, 0.0) if each else 0.0 for each in owners}
+        others = {each: ended for each, ended in owners.items() if each is not None and not self.was(each)}
+        missing = (each for each, ended in others.items() if not ended)
+        self._missing_since = {each: self._missing_since.get(each, now) for each in missing}
+        back = self._alive_since + self._patience + HEARTBEAT
+        ends = {each: back if ended else self._missing_since[each] + GRACE for each, ended in others.items()}
+        return {each: max(ends[each] - now, 0.0) if each in ends else 0.0 for each in owners}
 
     def settle(self) -> None:
         """What is watched is ours in this life too, or is watched no more."""
         self._settled = True
         self._lives.intersection_update({self.incarnation})
+        self._tell_held()
         self._tell_those_who_wait()
 
     async def renewed(self) -> None:
@@ -125,21 +141,19 @@ class Heart:
     async def start(self) -> None:
         """Come alive. Raises CannotStartError, StoreError.
 
-        Another node's name is waited for as long as a lease lives: it may be our own of before a crash.
+        Another node's name is waited for, as it may be our own of before a crash.
         """
-        until = self._clock.monotonic() + self._ttl + 1.0
         while True:
             try:
                 await self._come_alive()
-            except NameTakenError:
-                if self._clock.monotonic() >= until:
-                    raise
+            except NameTakenError as error:
+                self._wait_for_name(error)
                 await asyncio.sleep(HEARTBEAT)
             else:
                 return
 
     async def run(self) -> None:
-        """Stay alive, or come alive again, until cancelled."""
+        """Stay alive, or come alive again, until cancelled. Raises NameTakenError: another has our name."""
         while True:
             await self._pause()
             try:
@@ -147,6 +161,9 @@ class Heart:
                     await self._come_alive()
                 else:
                     await self._beat(self._membership)
+            except NameTakenError as error:
+                self._lose(str(error))
+                self._wait_for_name(error)
             except (StoreError, CannotStartError) as error:
                 self._lose(str(error))
 
@@ -165,6 +182,9 @@ class Heart:
         membership = await self._in_time(self._join(self._former))
         self._membership, self._former = membership, membership.incarnation
         self._lives.add(membership.incarnation)
+        self._name_taken_at = None
+        self._alive_since = now = self._clock.monotonic()
+        self._in_time_at = now if self._lost_at is None else now - self._ttl
         membership.on_end(lambda: self._session_ended(membership))
         await self._in_time(membership.on_news(self._heard))
         await self._beat(membership)
@@ -176,13 +196,29 @@ class Heart:
             raise StoreError("the connection to PostgreSQL has ended")
         if peers is None:
             raise StoreError("the lease had ended before it was renewed")
+        self._be_in_time(sent)
         if sent >= self._confirmed_at + CONFIRMED:  # polls have waited, and are under way all at once now
             self._same_since = self._clock.monotonic()
         self._confirmed_at = sent
         self._see(peers)
-        self._tell_held()
         self._tell_those_who_wait()
         self.on_beat()
+
+    def _be_in_time(self, sent: float) -> None:
+        """Raises StoreError where no renewal has been of use for as long as a lease lives."""
+        now = self._clock.monotonic()
+        if now < sent + CONFIRMED:
+            self._in_time_at = now
+        elif now >= self._in_time_at + self._ttl:
+            raise StoreError(f"PostgreSQL needs {CONFIRMED:g} s and more for each renewal")
+
+    def _wait_for_name(self, error: NameTakenError) -> None:
+        """Raise it after as long as a lease lives: the name is another's then."""
+        now = self._clock.monotonic()
+        if self._name_taken_at is None:
+            self._name_taken_at = now
+        if now >= self._name_taken_at + self._ttl + 1.0:
+            raise error
 
     def _see(self, peers: Sequence[Peer]) -> None:
         if peers == self.peers:
@@ -193,12 +229,11 @@ class Heart:
         self.peers, self._same_since = peers, now
 
     async def _in_time(self, work: Awaitable[T]) -> T:
-        patience = self._ttl * _PATIENCE_PART
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(self._patience):
                 return await work
         except TimeoutError:
-            raise StoreError(f"PostgreSQL has not answered within {patience:g} s") from None
+            raise StoreError(f"PostgreSQL has not answered within {self._patience:g} s") from None
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
@@ -222,7 +257,10 @@ class Heart:
             self.on_lost()
         if self._lost_at is None:
             self._lost_at = self._clock.now()
+            self._reasons = Reasons(reason)
             self._log.error("lease_lost", reason=reason)
+        elif self._reasons.is_new(reason):
+            self._log.warning("lease_still_lost", reason=reason)
 
     def _be_nobody(self) -> Membership | None:
         """Hold nothing any more; who waited hears of it. What we were, to be ended."""

@@ -20,13 +20,15 @@ from monitor.core.model import Connection, ConnectionState
 from monitor.core.shards import Unit, owner
 from monitor.errors import StoreError
 from monitor.ledger import Ledger
+from monitor.logs import Reasons
 from monitor.store import Announcement, Key
-from monitor.store.postgresql.leases import Free, Peer
+from monitor.store.postgresql.leases import Free, Peer, Tally
 from monitor.store.postgresql.store import Shared
 
 _AT_A_TIME: Final = 1000  # connections, between two turns of the loop
 _LAST_ANSWERS: Final = 2.0  # seconds for answers that are under way when a site is handed over
 _LOOK_EVERY: Final = 1.0  # seconds, though nothing has happened that we know of
+_UNTOLD: Final = 2.0  # seconds in which a question may fail before that is told: the heart may be about to
 _TOLD: Final = 20  # names
 
 T = TypeVar("T")
@@ -77,6 +79,8 @@ class Mover:
         self._ours_to_offer: frozenset[Unit] = frozenset()
         self._unsure = False  # whether a claim may have succeeded that we did not hear of
         self._measure(settings)
+        self._failing_since: float | None = None
+        self._reasons = Reasons()
         self._looked_at = -_LOOK_EVERY
         self._looked_among: Sequence[Peer] = ()
         heart.on_beat = self._beaten
@@ -104,9 +108,12 @@ class Mover:
             self._news.clear()
             try:
                 await self.move()
-            except StoreError:
+            except StoreError as error:
                 self._unsure = True
-                self._heart.hurry()  # which will find out what is wrong, and tell
+                self._heart.hurry()  # which may find out what is wrong, and tell
+                self._fail(str(error))
+            else:
+                self._recover()
 
     async def move(self) -> None:
         """Claim and hand over, once. Raises StoreError."""
@@ -115,7 +122,7 @@ class Mover:
             return
         self._looked_at, self._looked_among = asyncio.get_running_loop().time(), self._heart.peers
         await self._offer(me)
-        if self._unsure:
+        if self._unsure or await self._leases.tally(me) != self._tally():
             await self._find_out(me)
         rightful = await self._rightful()
         free = await self._leases.free()
@@ -128,6 +135,21 @@ class Mover:
         self._watch_again((self._held.epochs.keys() - self._watched) & rightful)
         if self._heart.calm:
             await self._hand_over(me, self._held.epochs.keys() - rightful)
+
+    def _fail(self, reason: str) -> None:
+        """Tell what keeps a node that lives from owning."""
+        now = asyncio.get_running_loop().time()
+        if self._heart.incarnation is None:  # that is told
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since, self._reasons = now, Reasons()
+        elif now >= self._failing_since + _UNTOLD and self._reasons.is_new(reason):
+            self._log.error("claims_failing", reason=reason)
+
+    def _recover(self) -> None:
+        if self._failing_since is not None and self._reasons.any:
+            self._log.info("claims_recovered")
+        self._failing_since = None
 
     def _beaten(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -153,6 +175,10 @@ class Mover:
             self._offered = me, offered
             self._offers.clear()  # ours may have been read before it was made
 
+    def _tally(self) -> Tally:
+        """Of what we believe to own: an answer that was lost may come true after we have looked."""
+        return Tally(len(self._held.epochs), sum(self._held.epochs.values()))
+
     async def _find_out(self, me: UUID) -> None:
         """What came of a claim or a release that nobody answered."""
         owned = await self._leases.owned(me)
@@ -173,10 +199,10 @@ class Mover:
 
     def _ripe(self, free: Sequence[Free]) -> list[Free]:
         """Those that may be taken now; the others are looked at again when they may."""
-        waits = self._heart.left_alone({each.owner for each in free if not each.has_ended})
+        waits = self._heart.left_alone({each.owner: each.has_ended for each in free})
         if (soonest := min(filter(None, waits.values()), default=None)) is not None:
             asyncio.get_running_loop().call_later(soonest, self._news.set)
-        return [each for each in free if each.has_ended or not waits[each.owner]]
+        return [each for each in free if not waits[each.owner]]
 
     async def _claim_again(self, me: UUID, free: Sequence[Free]) -> None:
         """What is ours since a life before, ahead of all else; what another has had since goes."""
@@ -230,14 +256,23 @@ class Mover:
 
     async def _hand_over(self, me: UUID, those: Collection[Unit]) -> None:
         for batch in self._batches(sorted(those), lambda each: each):
+            staying = _connections(self._whole, self._watched.intersection(batch))
+            if not await self._ledger.hand_over(_all(staying)):  # while they are polled yet
+                return
             await self._fleet.let_end(self._sites_of(batch), _LAST_ANSWERS)
             self._part_with(self._watched.intersection(batch))
             leaving = [each for unit in batch for each in self._parting.get(unit, ())]
-            if not await self._ledger.hand_over(leaving) or self._heart.incarnation != me:
+            if not await self._ledger.hand_over(leaving):
+                self._watch_again(self._parting.keys() & self._ours_to_offer & set(batch))
+                return
+            if self._heart.incarnation != me:
                 return
             await self._leases.release(me, batch)
             self._forget(batch, leaving)
             self._log.info("sites_handed_over", **_told(batch))
+            if self._heart.peers is not self._looked_among:  # one that died is to be taken over from first
+                self._news.set()
+                return
 
     def _part_with(self, those: Collection[Unit]) -> None:
         """Poll these no more; they are ours until what they changed is written."""
@@ -315,6 +350,10 @@ def _connections(settings: Settings, those: Collection[Unit]) -> dict[Unit, Sequ
             Unit(site.name): site.connections
         }
     return found
+
+
+def _all(connections: Mapping[Unit, Sequence[Connection]]) -> list[Connection]:
+    return [each for its in connections.values() for each in its]
 
 
 def _told(those: Collection[Unit]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from monitor.cluster.heart import CONFIRMED, GRACE
+from monitor.cluster.heart import CONFIRMED, GRACE, HEARTBEAT
 from monitor.errors import WithheldError
 from monitor.store.postgresql.leases import NameTakenError
 from tests.cluster.nodes import TTL, House, Node
@@ -143,6 +143,22 @@ async def test_who_takes_another_ones_name_waits_as_long_as_a_lease_lives_and_is
     assert node.heart.incarnation is not None
 
 
+async def test_who_finds_its_name_taken_between_two_lives_tells_it_and_ends(house: House, node: Node) -> None:
+    """Two processes with one name: the other would be fenced for ever."""
+    await node.stand_still()
+    node.session.terminate()
+    twin = await house.node("a", house.settings("downtown"))
+    await twin.join()
+    ending = asyncio.get_running_loop().create_task(node.heart.run())
+    await node.until(lambda: node.events("lease_still_lost"))
+    (told,) = node.events("lease_still_lost")
+    assert told["reason"] == "another live node is called 'a'; give each node a --node.name of its own"
+    house.run(TTL.total_seconds() + 1)
+    await twin.beat()
+    with pytest.raises(NameTakenError):
+        await ending
+
+
 async def test_who_takes_the_name_of_one_that_goes_meanwhile_gets_it(house: House, node: Node) -> None:
     twin = await house.node("a", house.settings("downtown"))
     joining = await waits(twin.heart.start())
@@ -179,12 +195,12 @@ async def test_a_session_that_ends_is_lost_at_once_and_joined_again_as_another_i
     await node.until(lambda: node.heart.incarnation is not None)
     assert node.heart.incarnation != before
     assert not holds(node), "what it watched is not its own yet"
-    await node.until(lambda: node.events("lease_held"))
-    assert [line["event"] for line in node.lines] == ["lease_lost", "lease_held"]
+    assert [line["event"] for line in node.lines] == ["lease_lost"]
     assert node.events("lease_lost")[0]["reason"] == "the connection to PostgreSQL has ended"
     assert node.heart.was(before)
     assert node.heart.was(node.heart.incarnation)
     node.heart.settle()
+    assert [line["event"] for line in node.lines] == ["lease_lost", "lease_held"]
     assert not node.heart.was(before), "it owns nothing more"
 
 
@@ -215,14 +231,40 @@ async def test_a_database_that_does_not_answer_for_half_a_lease_is_given_up(hous
     await node.until(lambda: node.heart.incarnation is not None)
 
 
-async def test_while_the_database_is_away_the_loss_is_told_once_and_then_how_long_it_lasted(
+async def test_a_node_that_is_answered_too_late_for_as_long_as_a_lease_lives_gives_it_up(
+    house: House, node: Node
+) -> None:
+    """It would hold its sites, and never ask."""
+    for seconds, lost in (
+        (CONFIRMED, []),
+        (TTL.total_seconds(), ["PostgreSQL needs 0.7 s and more for each renewal"]),
+    ):
+        await node.stand_still()
+        locked = await house.shared.lock("node")
+        node.go_on()
+        node.heart.hurry()
+        await locked.somebody_waits()
+        house.run(seconds)
+        waiting = await waits(node.heart.renewed())
+        await locked.end()
+        with suppress(WithheldError):
+            await waiting
+        assert [line["reason"] for line in node.events("lease_lost")] == lost
+    await node.until(lambda: node.heart.incarnation is not None)
+
+
+async def test_while_the_database_is_away_the_loss_is_told_once_each_reason_once_and_how_long_it_lasted(
     house: House, node: Node
 ) -> None:
     async with house.shared.away():
-        await node.until(lambda: len(node.tries) == 4)
+        await node.until(lambda: len(node.tries) == 6)
         house.run(7)
-    await node.until(lambda: node.events("lease_held"))
-    assert [line["event"] for line in node.lines] == ["lease_lost", "lease_held"]
+    await node.until(lambda: node.heart.incarnation is not None)
+    node.heart.settle()
+    lost, *still, held = (line["event"] for line in node.lines)
+    assert (lost, {*still}, held) == ("lease_lost", {"lease_still_lost"}, "lease_held")
+    reasons = [line["reason"] for line in node.events("lease_still_lost")]
+    assert len(reasons) == len({*reasons}) < len(node.tries) - 1
     assert node.events("lease_held")[0]["after_seconds"] == pytest.approx(7)
 
 
@@ -252,33 +294,46 @@ async def test_from_who_lost_its_lock_nothing_is_taken_for_a_while_and_then_it_i
     other.session.terminate()
     await node.until(lambda: len(node.heart.peers) == 1)
     house.run(GRACE - EPSILON)
-    assert node.heart.left_alone({gone}) == {gone: pytest.approx(EPSILON)}
+    assert node.heart.left_alone({gone: False}) == {gone: pytest.approx(EPSILON)}
     house.run(EPSILON)
-    assert node.heart.left_alone({gone}) == {gone: 0}
+    assert node.heart.left_alone({gone: False}) == {gone: 0}
 
 
 async def test_an_owner_that_was_never_seen_is_left_alone_from_its_first_sight_on(
     house: House, node: Node
 ) -> None:
     unknown = uuid4()
-    assert node.heart.left_alone({unknown}) == {unknown: GRACE}
+    assert node.heart.left_alone({unknown: False}) == {unknown: GRACE}
     house.run(GRACE)
-    assert node.heart.left_alone({unknown}) == {unknown: 0}
+    assert node.heart.left_alone({unknown: False}) == {unknown: 0}
 
 
 async def test_what_nobody_owns_and_what_was_ours_may_be_taken_at_once(node: Node) -> None:
     me = node.heart.incarnation
-    owners: set[UUID | None] = {None, me}
-    assert node.heart.left_alone(owners) == {None: 0, me: 0}
+    for has_ended in (False, True):
+        owners: dict[UUID | None, bool] = {None: has_ended, me: has_ended}
+        assert node.heart.left_alone(owners) == {None: 0, me: 0}
+
+
+async def test_who_has_just_come_alive_leaves_those_whose_lease_has_ended_time_for_that_as_well(
+    house: House, node: Node
+) -> None:
+    """All may have lost the database at once: what is first seen is no proof that nobody else comes back."""
+    unknown = uuid4()
+    one_attempt = TTL.total_seconds() / 2 + HEARTBEAT
+    assert node.heart.left_alone({unknown: True}) == {unknown: pytest.approx(one_attempt)}
+    house.run(one_attempt)
+    await node.beat()
+    assert node.heart.left_alone({unknown: True}) == {unknown: 0}
 
 
 async def test_owners_that_own_nothing_more_are_forgotten(house: House, node: Node) -> None:
     """Nodes come and go for years."""
     unknown = uuid4()
-    node.heart.left_alone({unknown})
-    node.heart.left_alone(())
+    node.heart.left_alone({unknown: False})
+    node.heart.left_alone({})
     house.run(GRACE)
-    assert node.heart.left_alone({unknown}) == {unknown: GRACE}
+    assert node.heart.left_alone({unknown: False}) == {unknown: GRACE}
     for _ in range(3):
         await node.lose_session()
         node.heart.settle()

@@ -7,7 +7,7 @@ from monitor.cluster.heart import CONFIRMED, GRACE
 from monitor.config import units
 from monitor.core.model import Status
 from monitor.core.shards import Unit
-from tests.cluster.nodes import House, Node, names, share_of
+from tests.cluster.nodes import TTL, House, Node, names, share_of
 
 DOWNTOWN = Unit("downtown")
 SYNCED, ERROR, DISCONNECTED = Status.SYNCED, Status.ERROR, Status.DISCONNECTED
@@ -145,10 +145,33 @@ async def test_an_owner_whose_lease_ended_is_not_waited_for(house: House) -> Non
     settings = house.settings("downtown")
     first = await house.come("a", settings)
     second = await house.come("b", settings)
+    house.run(TTL.total_seconds())
     await first.stand_still()
     await house.shared.rows("UPDATE node SET expires_at = clock_timestamp() WHERE name = 'a' RETURNING 1")
     await second.move()
     assert second.owned == {"downtown"}
+
+
+async def test_nodes_that_all_lost_the_database_for_longer_than_a_lease_come_back_with_what_they_had(
+    house: House,
+) -> None:
+    settings = house.settings("downtown", "uptown")
+    first = await house.come("a", settings)
+    second = await house.node("b", settings)
+    await second.join()
+    async with house.shared.away():
+        await first.until(lambda: first.heart.incarnation is None)
+        await second.until(lambda: second.heart.incarnation is None)
+        await first.stand_still()
+    await house.shared.rows("UPDATE node SET expires_at = clock_timestamp() RETURNING 1")
+    await second.move()
+    assert second.owned == set()
+    first.polls.poll("downtown-0", SYNCED)
+    await first.come()
+    assert first.owned == {"downtown", "uptown"}
+    assert await first.ledger.flush()
+    assert first.told() == [("downtown-0", "SYNCED")]
+    assert not first.events("sites_lost")
 
 
 async def test_a_unit_whose_last_owner_still_writes_is_not_waited_for_but_claimed_later(
@@ -234,7 +257,7 @@ async def test_what_another_owned_between_two_lives_is_dropped_and_read_anew(hou
         await node.stand_still()
     await other.until(lambda: other.heart.incarnation is not None)
     await other.beat()
-    other.heart.left_alone({node.memberships[-1].incarnation})
+    other.heart.left_alone({node.memberships[-1].incarnation: False})
     house.run(GRACE)
     await other.move()
     assert other.owned == {"downtown"}
@@ -429,6 +452,39 @@ async def test_a_release_whose_answer_was_lost_is_found(house: House) -> None:
     node.mover.take_over(both)
     await node.until(lambda: node.owned == {"uptown"})
     assert node.watched == {"uptown"}
+
+
+async def test_a_claim_of_ours_that_comes_true_after_we_have_looked_is_found(house: House) -> None:
+    node = await house.come("a", house.settings("downtown"))
+    await house.shared.rows("UPDATE lease SET epoch = epoch + 1 RETURNING 1")
+    await node.move()
+    assert node.held.epochs == {DOWNTOWN: 2}
+    assert node.watched == {"downtown"}
+
+
+async def test_what_keeps_a_node_that_lives_from_owning_is_told_once(house: House) -> None:
+    node = await house.come("a", house.settings("downtown"))
+    async with house.without("lease"):
+        node.moves_by_itself()
+        await node.until(lambda: node.events("claims_failing"))
+        await node.beat()
+    await node.until(lambda: node.events("claims_recovered"))
+    (told,) = node.events("claims_failing")
+    assert told["reason"] == 'relation "lease" does not exist'
+
+
+async def test_while_the_store_fails_what_is_anothers_by_right_is_polled_on(house: House) -> None:
+    settings = house.settings(*names(8))
+    first = await house.come("a", settings)
+    second = await house.come("b", settings)
+    for site in first.watched:
+        first.polls.poll(f"{site}-0", SYNCED)
+    async with house.without("transition"):
+        await settled(house, first, second)
+        assert first.watched == set(names(8))
+    await settled(house, first, second)
+    assert first.watched == {unit.site for unit in share_of("a", ["a", "b"], settings)}
+    assert second.watched == {unit.site for unit in share_of("b", ["a", "b"], settings)}
 
 
 async def test_a_store_that_fails_during_a_hand_over_keeps_the_unit(house: House) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from monitor import __version__
 from monitor.core.shards import Unit
 from monitor.errors import CannotStartError
-from monitor.store.postgresql.engine import Engine, telling_failures
+from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, telling_failures
 
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection, Pool
@@ -70,6 +70,7 @@ _OFFER: Final = """
     UPDATE node SET offers = $2, offers_version = offers_version + 1
     WHERE incarnation = $1
 """
+_NO_SYNC: Final = "SET LOCAL synchronous_commit = off"  # renewals of this row wait for it, and for no disk
 _OFFERS: Final = "SELECT incarnation, offers::text FROM node WHERE incarnation = ANY($1)"
 _MAKE: Final = """
     INSERT INTO lease (site, part) SELECT * FROM unnest($1::text[], $2::int[])
@@ -113,6 +114,7 @@ _WATCHED: Final = """
 """
 _NOTIFY: Final = f"NOTIFY {CHANNEL}"
 _OWNED: Final = "SELECT site, part, epoch FROM lease WHERE owner = $1"
+_TALLY: Final = "SELECT count(*), coalesce(sum(epoch), 0)::bigint FROM lease WHERE owner = $1"
 _RELEASE: Final = """
     UPDATE lease SET owner = NULL, since = clock_timestamp()
     WHERE owner = $1 AND (site, part) IN (SELECT * FROM unnest($2::text[], $3::int[]))
@@ -157,6 +159,13 @@ class Free(NamedTuple):
     epoch: int
     owner: UUID | None = None
     has_ended: bool = False
+
+
+class Tally(NamedTuple):
+    """How many units a node owns, and the sum of their epochs: cheap to compare."""
+
+    units: int
+    epochs: int
 
 
 class Membership:
@@ -232,7 +241,9 @@ class Leases:
     async def offer(self, incarnation: UUID, offers: Collection[Unit]) -> None:
         """Offer to own those units from now on."""
         with telling_failures():
-            await self._pool.execute(_OFFER, incarnation, _packed(offers))  # first: see `forget`
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_NO_SYNC)
+                await connection.execute(_OFFER, incarnation, _packed(offers))  # first: see `forget`
             await self._pool.execute(_MAKE, *_columns(sorted(offers)))
             await self._pool.execute(_NOTIFY)
 
@@ -249,14 +260,12 @@ class Leases:
 
     async def offers_of(self, peers: Collection[Peer]) -> dict[UUID, frozenset[Unit]]:
         """What those nodes offer to own."""
-        with telling_failures():
-            rows = await self._pool.fetch(_OFFERS, [each.incarnation for each in peers])
+        rows = await self._fetch(_OFFERS, [each.incarnation for each in peers])
         return {row["incarnation"]: _unpacked(row["offers"]) for row in rows}
 
     async def free(self) -> list[Free]:
         """What no live node owns."""
-        with telling_failures():
-            rows = await self._pool.fetch(_FREE)
+        rows = await self._fetch(_FREE)
         return [
             Free(Unit(row["site"], row["part"]), row["epoch"], row["owner"], bool(row["has_ended"]))
             for row in rows
@@ -273,19 +282,27 @@ class Leases:
         epochs = [each.epoch for each in wanted]
         ended = list({each.owner for each in wanted if each.has_ended})
         columns = _columns(each.unit for each in wanted)
-        with telling_failures():
-            return _epochs(await self._pool.fetch(question, incarnation, *columns, epochs, ended))
+        return _epochs(await self._fetch(question, incarnation, *columns, epochs, ended))
 
     async def owned(self, incarnation: UUID) -> dict[Unit, int]:
         """What is ours, with the epochs."""
-        with telling_failures():
-            return _epochs(await self._pool.fetch(_OWNED, incarnation))
+        return _epochs(await self._fetch(_OWNED, incarnation))
+
+    async def tally(self, incarnation: UUID) -> Tally:
+        """Of what is ours."""
+        [row] = await self._fetch(_TALLY, incarnation)
+        return Tally(*row)
 
     async def release(self, incarnation: UUID, units: Collection[Unit]) -> None:
         """Own these no more."""
+        await self._fetch(_RELEASE, incarnation, *_columns(units))
+        await self._fetch(_NOTIFY)
+
+    async def _fetch(self, question: str, *arguments: object) -> list[Any]:
+        """Given up soon: where a connection is dead and nobody knows it, sites wait for an owner."""
         with telling_failures():
-            await self._pool.execute(_RELEASE, incarnation, *_columns(units))
-            await self._pool.execute(_NOTIFY)
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await connection.fetch(question, *arguments, timeout=CONNECT_SECONDS)
 
 
 def _peer(row: Any) -> Peer:
