@@ -1,6 +1,7 @@
 """A PostgreSQL that goes away, before a start and during a run: what polls do, what is shown and told."""
 
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -179,3 +180,19 @@ async def all_stale(its: Scene) -> bool:
 
 async def none_stale(its: Scene) -> bool:
     return await its.stale() == {0.0}
+
+
+@pytest.mark.parametrize("on_loss", ["stop", "keep"])
+@pytest.mark.parametrize("known", [False, True], ids=["at once", "once it is known"])
+async def test_a_stop_while_the_database_says_nothing_ends_by_itself(
+    tmp_path: Path, on_loss: Literal["stop", "keep"], *, known: bool
+) -> None:
+    """Within the time that systemd leaves it; it hung where a write was under way."""
+    async with scene(tmp_path, on_loss) as its:
+        with its.database.mute():
+            its.simulator.set_status("anna", "ERROR", "TOKEN_REVOKED", site="downtown")
+            if known:
+                await its.daemon.event("lease_lost")
+            assert await its.daemon.stop(signal.SIGTERM, 20) == 0
+        (stopped,) = its.daemon.events("monitor_stopped")
+        assert stopped["changes_unwritten"] in (0, 1)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Final
 
 from tests.postgresql import PostgreSQL, postgresql_server
@@ -43,6 +43,10 @@ class Database:
     async def kill(self) -> None:
         """End the server as a power cut does."""
         await asyncio.to_thread(self._server.kill)
+
+    def mute(self) -> AbstractContextManager[None]:
+        """Meanwhile the server says nothing, and ends no connection."""
+        return self._server.mute()
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a SELECT."""

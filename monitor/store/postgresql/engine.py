@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: all are set up alike, and what fails is told without a password."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +22,7 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
 """Of a statement at most; the engine gives it up by itself, should we be gone or not hear of it."""
 
+_GIVE_BACK_SECONDS: Final = 2.0  # for the engine to give up what was cancelled here
 _ANSWER_SECONDS: Final = STATEMENT_SECONDS + 2  # after which we give it up
 
 POOLED: Final = (
@@ -93,6 +94,24 @@ class Engine:
         if "target_session_attrs" not in parse_qs(urlsplit(self._url).query):
             options["target_session_attrs"] = "read-write"  # of several hosts the one that is not a standby
         return options
+
+
+@asynccontextmanager
+async def one_of(pool: "Pool") -> "AsyncIterator[Connection]":
+    """A connection of the pool, for a while. Raises StoreError.
+
+    What goes wrong as it is given back is the pool's to see to: it must not hide what ended the use, least
+    of all a cancellation.
+    """
+    with telling_failures():
+        connection = await pool.acquire(timeout=CONNECT_SECONDS)
+        try:
+            yield connection
+        finally:
+            with suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError
+            ):  # TimeoutError is an OSError
+                await pool.release(connection, timeout=_GIVE_BACK_SECONDS)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import msgspec
 from monitor import __version__
 from monitor.core.shards import Unit
 from monitor.errors import CannotStartError
-from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, telling_failures
+from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, one_of, telling_failures
 
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection, Pool
@@ -240,12 +240,12 @@ class Leases:
 
     async def offer(self, incarnation: UUID, offers: Collection[Unit]) -> None:
         """Offer to own those units from now on."""
-        with telling_failures():
-            async with self._pool.acquire() as connection, connection.transaction():
+        async with one_of(self._pool) as connection:
+            async with connection.transaction():
                 await connection.execute(_NO_SYNC)
                 await connection.execute(_OFFER, incarnation, _packed(offers))  # first: see `forget`
-            await self._pool.execute(_MAKE, *_columns(sorted(offers)))
-            await self._pool.execute(_NOTIFY)
+            await connection.execute(_MAKE, *_columns(sorted(offers)))
+            await connection.execute(_NOTIFY)
 
     async def forget(self) -> None:
         """Drop the leases of what nobody has offered or owned for a day.
@@ -253,10 +253,11 @@ class Leases:
         Whoever makes a lease has offered it by then: either we see that, or he makes it after us. Where one
         claims at this moment it is left for another time.
         """
-        with telling_failures(), suppress(asyncpg.LockNotAvailableError):
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute("LOCK TABLE lease IN SHARE ROW EXCLUSIVE MODE NOWAIT")
-                await connection.execute(_FORGET_LEASES)
+        async with one_of(self._pool) as connection:
+            with suppress(asyncpg.LockNotAvailableError):
+                async with connection.transaction():
+                    await connection.execute("LOCK TABLE lease IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+                    await connection.execute(_FORGET_LEASES)
 
     async def offers_of(self, peers: Collection[Peer]) -> dict[UUID, frozenset[Unit]]:
         """What those nodes offer to own."""
@@ -300,9 +301,8 @@ class Leases:
 
     async def _fetch(self, question: str, *arguments: object) -> list[Any]:
         """Given up soon: where a connection is dead and nobody knows it, sites wait for an owner."""
-        with telling_failures():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                return await connection.fetch(question, *arguments, timeout=CONNECT_SECONDS)
+        async with one_of(self._pool) as connection:
+            return await connection.fetch(question, *arguments, timeout=CONNECT_SECONDS)
 
 
 def _peer(row: Any) -> Peer:

@@ -6,8 +6,7 @@ transitions are known by their ids, and a state that a later commit of the same 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,7 +16,7 @@ from monitor.core.model import ConnectionState
 from monitor.core.shards import Unit
 from monitor.errors import CannotStartError, StoreError
 from monitor.store.face import Booking, Key, Opened
-from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, telling_failures
+from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, one_of, telling_failures
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.leases import Leases
 from monitor.store.postgresql.migrating import bring_up_to_date
@@ -123,7 +122,7 @@ class SharedStore:
     async def states_of(self, units: Collection[Unit]) -> dict[Key, ConnectionState]:
         """What is known of the connections of these units; others have their turn while much is read."""
         found = {}
-        async with self._connection() as connection, connection.transaction(readonly=True):
+        async with one_of(self._pool) as connection, connection.transaction(readonly=True):
             async for row in connection.cursor(_STATES, _sites(units), prefetch=_PIECE):
                 if self._held.unit_of(row["site"], row["id"]) in units:
                     found[row["site"], row["id"]] = state_of(row, self._clock)
@@ -135,7 +134,7 @@ class SharedStore:
 
     async def untold_of(self, units: Collection[Unit]) -> list[Announcement]:
         """What was committed of these units and, for all we know, not told; in the order of its commits."""
-        async with self._connection() as connection, connection.transaction(readonly=True):
+        async with one_of(self._pool) as connection, connection.transaction(readonly=True):
             return [
                 announcement_of(row, self._clock)
                 async for row in connection.cursor(_UNTOLD, _sites(units), prefetch=_PIECE)
@@ -144,15 +143,19 @@ class SharedStore:
 
     async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
         """Keep what is of units that this node owns by now, and all marks: what was told is told."""
-        async with self._connection() as connection:
+        self._need_lease(bookings)
+        async with one_of(self._pool) as connection:
+            self._need_lease(bookings)  # a connection may have been waited for
             return await self._commit(connection, bookings, told)
+
+    def _need_lease(self, bookings: Sequence[Booking]) -> None:
+        if bookings and self._held.incarnation is None:  # they may be ours again in a moment
+            raise StoreError("this node has no lease at present")
 
     async def _commit(
         self, connection: "Connection", bookings: Sequence[Booking], told: Collection[str]
     ) -> Collection[Key]:
         incarnation = self._held.incarnation
-        if bookings and incarnation is None:  # they may be ours again in a moment
-            raise StoreError("this node has no lease at present")
         units = {_key(each): self._held.unit_of(*_key(each)) for each in bookings}
         epochs = {unit: self._held.epochs[unit] for unit in units.values() if unit in self._held.epochs}
         ours = [each for each in bookings if units[_key(each)] in epochs]
@@ -165,7 +168,7 @@ class SharedStore:
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
         """A piece, of all units; nothing while another node does it."""
-        async with self._connection() as connection, connection.transaction():
+        async with one_of(self._pool) as connection, connection.transaction():
             if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _PURGE_LOCK):
                 return 0
             oldest = self._retention.oldest(retention)
@@ -205,12 +208,6 @@ class SharedStore:
             [units[_key(each)].part for each, _ in news],
             *_columns(map(_transition_row, rows), len(TRANSITION_COLUMNS)),
         ]
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["Connection"]:
-        with telling_failures():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                yield connection
 
 
 class Shared(NamedTuple):
