@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from monitor.config.database import EXAMPLE, Database, faults_of, is_database, is_open_to_others, split
+from monitor.config.database import (
+    EXAMPLE,
+    SYSTEM,
+    Database,
+    faults_of,
+    is_database,
+    is_open_to_others,
+    options_of,
+    split,
+)
 from monitor.config.document import Loc
 from monitor.config.model import Credential, Feed, OAuth
 from monitor.config.settings import ApiKeyCredential, OAuthCredential, SecretSource
@@ -107,6 +116,28 @@ class Resolver:
         if not faults and is_open_to_others(url):
             told = "does not make sure whom it talks to; add ?sslmode=verify-full&sslrootcert=/path/of/ca.pem"
             self._warning(loc, f"{told}, or the sslmode that you want")
+        if not faults:
+            self._check_tls(loc, options_of(url))
+
+    def _check_tls(self, loc: Loc, options: Mapping[str, str]) -> None:
+        """The files that a URL names; no message repeats one of it."""
+        root = options.get("sslrootcert") or self._environ.get("PGSSLROOTCERT")
+        if root is None and options.get("sslmode", "").startswith("verify-") and not _has_authorities():
+            told = "names no authorities to verify by, and ~/.postgresql/root.crt is not there"
+            mend = "add sslrootcert=/path/of/ca.pem, or sslrootcert=system for the machine's own"
+            self._warning(loc, f"{told}; {mend}")
+        keys = ("sslrootcert",) if self._secrets is Secrets.SKIPPED else ("sslrootcert", "sslcert", "sslkey")
+        for key in keys:
+            if options.get(key, SYSTEM) != SYSTEM:
+                self._try_to_read(loc, key, Path(options[key]))
+
+    def _try_to_read(self, loc: Loc, key: str, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no path"
+            self._error(loc, f"names a file for {key} that cannot be read ({reason}); see to its path")
 
     def _check_file(self, loc: Loc, url: str) -> None:
         if not url.startswith(_SQLITE):
@@ -201,6 +232,13 @@ class Resolver:
 
     def _warning(self, loc: Loc, message: str) -> None:
         self._problems.append(self._source.problem(loc, message, "warning"))
+
+
+def _has_authorities() -> bool:
+    try:
+        return (Path.home() / ".postgresql/root.crt").exists()
+    except (OSError, RuntimeError):  # no home, or none to look into
+        return False
 
 
 def _is_plainly_a_path(text: str, path: Path) -> bool:

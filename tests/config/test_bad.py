@@ -12,6 +12,12 @@ from tests.bad_files import assert_complete, assert_exactly_told
 HERE = Path(__file__).parent / "bad"
 FILES = sorted(HERE.glob("*.yml"))
 ENVIRON = {"DEMO_SECRET": "canary-secret", "EMPTY_SECRET": "", "TWO_LINES": "canary\nsecret"}
+ENVIRON |= {
+    "SLASH_URL": "postgresql://anna:canary/secret@localhost/state",
+    "QUESTION_URL": "postgresql://anna:canary?of=secret@localhost/state",
+    "PERCENT_URL": "postgresql://anna:canary%secret@localhost/state",
+    "AT_URL": "postgresql://an@na:canary@localhost/state",
+}
 SECRETS = {
     "good": b"canary-secret\n",
     "empty": b" \n",
@@ -46,12 +52,14 @@ def test_a_bad_file_gets_exactly_its_messages(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
     assert_exactly_told(name, problems_of(Path(name)))
 
 
 @pytest.mark.parametrize("name", [path.name for path in FILES])
 def test_no_message_repeats_a_secret(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
     assert not any("canary" in problem.message + problem.path for problem in problems_of(Path(name)))
 
 

@@ -158,6 +158,7 @@ sites:
         ("postgres://${DBUSER}:${DBWORD}@localhost/s", "postgres://an%40na@localhost/s", "p@ss/w#rd"),
         ("${DBURL}", "postgresql://anna@[::1]:5432,localhost/s?sslmode=require", "a%b"),
         ("postgresql:///state?host=/run/postgresql", "postgresql:///state?host=/run/postgresql", None),
+        ("${PLAIN}", "postgresql://anna@localhost/s?sslmode=verify-full&sslrootcert=system", "[p@:,"),
     ],
 )
 def test_a_database_is_taken_and_its_password_is_apart_from_its_url(
@@ -168,6 +169,7 @@ def test_a_database_is_taken_and_its_password_is_apart_from_its_url(
         "DBUSER": "an@na",
         "DBWORD": "p@ss/w#rd",
         "DBURL": "postgresql://anna:a%25b@[::1]:5432,localhost/s?sslmode=require",
+        "PLAIN": "postgresql://anna:[p@:,@localhost/s?sslmode=verify-full&sslrootcert=system",
     }
     loaded = load(write(f"store: {{url: '{written}'}}\n{SMALL}"), environ=environ)
     assert loaded.warnings == ()
@@ -177,6 +179,23 @@ def test_a_database_is_taken_and_its_password_is_apart_from_its_url(
     assert (None if store.password is None else store.password.read()) == word
     if word is not None:
         assert word not in repr(loaded.settings)
+
+
+def test_files_that_a_databases_url_names_are_looked_at_but_for_secrets_that_are_not_asked_for(
+    write: Write, tmp_path: Path
+) -> None:
+    authorities, mine = write("any", "ca.pem"), tmp_path / "mine.pem"
+    url = f"postgresql://anna@localhost/s?sslmode=verify-full&sslrootcert={authorities.absolute()}"
+    path = write(f"store: {{url: '{url}&sslcert={mine}&sslkey={mine}'}}\n{SMALL}")
+    assert load(path, environ={}, secrets=Secrets.SKIPPED).warnings == ()
+    with pytest.raises(ConfigError) as refused:
+        load(path, environ={"DEMO_SECRET": "x"})
+    assert [each.message.partition(" that")[0] for each in refused.value.problems] == [
+        "names a file for sslcert",
+        "names a file for sslkey",
+    ]
+    write("any", "mine.pem")
+    assert load(path, environ={"DEMO_SECRET": "x"}).warnings == ()
 
 
 @pytest.mark.parametrize(
