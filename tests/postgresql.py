@@ -139,6 +139,28 @@ class PostgreSQL:
             "-U", "postgres", "-h", str(self.folder), "-p", str(self.port), "-d", database, "-c", text
         )).strip()  # fmt: skip
 
+    @contextmanager
+    def speaking_tls(self, certificate: Path) -> Iterator[None]:
+        """Meanwhile it does, and shows that certificate, whose file has the key in it."""
+        file = self.folder / "tls.pem"
+        shutil.copyfile(certificate, file)
+        file.chmod(0o600)
+        if self._user is not None:
+            shutil.chown(file, self._user)
+        try:
+            self._set("ssl", ssl_cert_file=str(file), ssl_key_file=str(file), ssl="on")
+            yield
+        finally:
+            self._set("ssl", ssl="off")
+
+    def _set(self, shown: str, **settings: str) -> None:
+        """Change settings, and wait until new sessions have the last of them."""
+        for name, value in settings.items():
+            self.sql("postgres", f"ALTER SYSTEM SET {name} = '{value}'")
+        self.sql("postgres", "SELECT pg_reload_conf()")
+        while self.sql("postgres", f"SHOW {shown}") != settings[shown]:
+            pass
+
     @property
     def _data(self) -> str:
         return str(self.folder / "data")
