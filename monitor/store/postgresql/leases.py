@@ -104,13 +104,9 @@ _CLAIM_PATIENTLY: Final = """
     RETURNING it.site, it.part, it.epoch
 """
 _CLAIM: Final = _CLAIM_PATIENTLY.replace("FOR UPDATE OF lease", "FOR UPDATE OF lease SKIP LOCKED")
-# A session whose client has gone without a word is ended, and its lock with it, some seconds after its lease.
 # Renewals wait for no disk: what a crash of the engine takes with it has lost its lock anyway.
 _WATCHED: Final = """
-    SELECT
-        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
-        set_config('tcp_keepalives_count', '3', false), set_config('synchronous_commit', 'off', false),
-        pg_advisory_lock($1)
+    SELECT set_config('synchronous_commit', 'off', false), pg_advisory_lock($1)
 """
 _NOTIFY: Final = f"NOTIFY {CHANNEL}"
 _OWNED: Final = "SELECT site, part, epoch FROM lease WHERE owner = $1"
