@@ -216,6 +216,36 @@ async def test_a_pool_that_nobody_uses_says_nothing_of_an_outage(shared: Shared)
     assert stream.getvalue() == ""
 
 
+async def test_a_store_whose_connection_breaks_as_it_is_closed_is_closed(
+    shared: Shared, clock: Clock, certificates: Path
+) -> None:
+    closing = asyncio.Event()
+
+    async def break_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", shared.server.port)
+        back = asyncio.get_running_loop().create_task(copy(theirs, writer))
+        while (sent := await reader.read(65536)) and not closing.is_set():
+            ours.write(sent)
+        writer.write(b"this is no TLS")
+        back.cancel()
+        ours.transport.abort()
+        await reader.read()
+
+    with shared.server.speaking_tls(certificates / "right.pem"):
+        async with listening(break_at_the_end) as port:
+            url = shared.url.replace(f":{shared.server.port}/", f":{port}/") + "?sslmode=require"
+            opened = await open_postgresql(Engine(url, "a"), "a", Held(), clock)
+            closing.set()
+            await opened.store.close()
+    with pytest.raises(StoreError, match="pool is closed"):
+        await opened.store.states()
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while sent := await reader.read(65536):
+        writer.write(sent)
+
+
 def test_a_write_that_comes_too_late_for_uvloop_is_a_failure_like_any_other(shared: Shared) -> None:
     async def story() -> None:
         connection = await Engine(shared.url, "a").connect()

@@ -179,12 +179,12 @@ class SharedStore:
         return _count(forgotten) + _count(gone)
 
     async def close(self) -> None:
-        """Wait for what is under way; a connection that does not answer is dropped."""
-        with telling_failures():
-            try:
+        """Wait for what is under way; a connection that does not answer, or breaks meanwhile, is dropped."""
+        try:
+            with telling_failures():
                 await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
-            except TimeoutError:
-                self._pool.terminate()
+        except StoreError:
+            self._pool.terminate()
 
     def _parameters(
         self,
