@@ -40,6 +40,7 @@ class Answers:
         for ask in sorted(evidence.asks, key=lambda each: each.ended):
             if ask.told is not None:
                 told[ask.calendar].append(ask)
+        self._unit_of = evidence.unit_of
         self._by_node = _by_node(evidence.asks)
         self._runs = {calendar: list(_runs(calendar, asks)) for calendar, asks in told.items()}
 
@@ -74,7 +75,7 @@ class Answers:
 
     def _is_kept(self, ask: Ask, end: float) -> bool:
         """Whether its node had the site when it asked, and nobody took it before it had settled."""
-        tenure = self._ownership.at(ask.calendar.site, ask.arrived)
+        tenure = self._ownership.at(self._unit_of(ask.calendar), ask.arrived)
         if tenure is None or tenure.node != ask.node:
             return False
         return tenure.until > end or not tenure.was_taken

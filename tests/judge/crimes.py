@@ -5,11 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tests.judge.answers import Answers, by_calendar
 from tests.judge.evidence import Ask, Calendar, Evidence, Line, Row, Terms, Trouble
 from tests.judge.ownership import Ownership
+
+if TYPE_CHECKING:
+    from monitor.core.shards import Unit
 
 Crime = Literal[
     "lost",
@@ -58,9 +61,9 @@ class Court:
         self.rows: dict[Calendar, list[Row]] = defaultdict(list)
         for row in sorted(evidence.rows, key=lambda each: each.n):
             self.rows[row.calendar].append(row)
-        self.site_asks: dict[str, list[Ask]] = defaultdict(list)
+        self.unit_asks: dict[Unit, list[Ask]] = defaultdict(list)
         for ask in sorted(evidence.asks, key=lambda each: each.arrived):
-            self.site_asks[ask.calendar.site].append(ask)
+            self.unit_asks[evidence.unit_of(ask.calendar)].append(ask)
         self.in_flight = 0
 
     def findings(self) -> Iterator[Finding]:
@@ -136,26 +139,27 @@ class Court:
 
     def _told_by_fenced(self) -> Iterator[Finding]:
         for line in self.evidence.lines:
-            tenure = self.ownership.seen_at(line.calendar.site, line.at)
+            tenure = self.ownership.seen_at(self.evidence.unit_of(line.calendar), line.at)
             if tenure is not None and tenure.node not in (None, line.node):
                 late = line.at - tenure.claim.committed
                 words = f"{line.node} told {line.transition_id} {late:.3f} s after {tenure.node}'s claim"
                 yield Finding("told by a fenced node", _name(line.calendar), line.at, words)
 
     def _old_epochs(self) -> Iterator[Finding]:
-        newest: dict[str, Row] = {}
+        newest: dict[Unit, Row] = {}
         for row in sorted(self.evidence.rows, key=lambda each: each.n):
-            before = newest.setdefault(row.calendar.site, row)
+            unit = self.evidence.unit_of(row.calendar)
+            before = newest.setdefault(unit, row)
             if row.epoch < before.epoch:
                 words = f"{row.node} wrote {row.transition_id} under {row.epoch}, after {before.epoch}"
                 yield Finding("written under an old epoch", _name(row.calendar), row.observed_at, words)
             else:
-                newest[row.calendar.site] = row
+                newest[unit] = row
 
     def _without_lease(self) -> Iterator[Finding]:
         granted: set[tuple[object, ...]] = set()
         for ask in sorted(self.evidence.asks, key=lambda each: each.arrived):
-            tenure = self.ownership.at(ask.calendar.site, ask.arrived)
+            tenure = self.ownership.at(self.evidence.unit_of(ask.calendar), ask.arrived)
             owner = tenure.node if tenure is not None else None
             if owner == ask.node:
                 continue
@@ -170,9 +174,10 @@ class Court:
 
     def _grants(self, ask: Ask) -> Iterator[tuple[object, ...]]:
         """What excuses a request without a lease, each of them one request."""
-        lost = self.ownership.lost_by(ask.calendar.site, ask.node, ask.arrived)
+        unit = self.evidence.unit_of(ask.calendar)
+        lost = self.ownership.lost_by(unit, ask.node, ask.arrived)
         if lost is not None and ask.arrived <= lost + self.terms.in_flight:
-            yield ("hand-over", ask.calendar.site, lost)
+            yield ("hand-over", unit, lost)
         for (
             trouble
         ) in self.evidence.troubles:  # it was stopped between its last look at the lease and the wire

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from monitor.core.shards import Unit, part_of
+
 Shown = tuple[str | None, str | None]
 """A status and its reason."""
 
@@ -59,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A change of a site's owner, in the order in which they were made; `node` is None where it was given up.
+    """A change of a unit's owner, in the order in which they were made; `node` is None where it was given up.
 
     `at` is when the change was made, `committed` when others could see it.
     """
@@ -69,6 +71,12 @@ class Claim:
     epoch: int
     at: float
     committed: float
+    part: int = 0
+
+    @property
+    def unit(self) -> Unit:
+        """What is claimed."""
+        return Unit(self.site, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All of it, of a trial between two moments."""
+    """All of it, of a trial between two moments, over sites of so many parts each."""
 
     asks: Sequence[Ask]
     lines: Sequence[Line]
@@ -110,3 +118,8 @@ class Evidence:
     troubles: Sequence[Trouble]
     began: float
     ended: float
+    parts: int = 1
+
+    def unit_of(self, calendar: Calendar) -> Unit:
+        """What has to be owned to ask for it."""
+        return Unit(calendar.site, part_of(calendar.id, self.parts))

@@ -1,4 +1,4 @@
-"""Whose a site was at an instant, out of the history of its leases."""
+"""Whose a site, or a part of one, was at an instant, out of the history of its leases."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from monitor.core.shards import Unit
 from tests.judge.evidence import Claim
 
 _EVER: Final = float("inf")
@@ -14,7 +15,7 @@ _EVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """A claim and the next one of its site."""
+    """A claim and the next one of its unit."""
 
     claim: Claim
     successor: Claim | None
@@ -38,47 +39,47 @@ class Tenure:
 
 
 class Ownership:
-    """Each site's tenures, in order."""
+    """Each unit's tenures, in order."""
 
     def __init__(self, claims: Iterable[Claim]) -> None:
-        changes: dict[str, list[Claim]] = defaultdict(list)
+        changes: dict[Unit, list[Claim]] = defaultdict(list)
         for claim in claims:
-            changes[claim.site].append(claim)
+            changes[claim.unit].append(claim)
         self._tenures = {
-            site: [Tenure(*pair) for pair in pairwise([*its, None])]  # type: ignore[arg-type]
-            for site, its in changes.items()
+            unit: [Tenure(*pair) for pair in pairwise([*its, None])]  # type: ignore[arg-type]
+            for unit, its in changes.items()
         }
-        self._made = {site: [each.claim.at for each in its] for site, its in self._tenures.items()}
-        self._seen = {site: [each.claim.committed for each in its] for site, its in self._tenures.items()}
+        self._made = {unit: [each.claim.at for each in its] for unit, its in self._tenures.items()}
+        self._seen = {unit: [each.claim.committed for each in its] for unit, its in self._tenures.items()}
 
     @property
-    def sites(self) -> Iterable[str]:
+    def units(self) -> Iterable[Unit]:
         """All that were ever claimed."""
         return self._tenures
 
-    def tenures(self, site: str) -> Sequence[Tenure]:
-        """All of a site's."""
-        return self._tenures.get(site, ())
+    def tenures(self, unit: Unit) -> Sequence[Tenure]:
+        """All of a unit's."""
+        return self._tenures.get(unit, ())
 
-    def at(self, site: str, moment: float) -> Tenure | None:
+    def at(self, unit: Unit, moment: float) -> Tenure | None:
         """By the moments at which claims were made; None before the first."""
-        return self._find(site, self._made, moment)
+        return self._find(unit, self._made, moment)
 
-    def seen_at(self, site: str, moment: float) -> Tenure | None:
+    def seen_at(self, unit: Unit, moment: float) -> Tenure | None:
         """By the moments at which claims were committed; None before the first."""
-        return self._find(site, self._seen, moment)
+        return self._find(unit, self._seen, moment)
 
-    def lost_by(self, site: str, node: str, moment: float) -> float | None:
+    def lost_by(self, unit: Unit, node: str, moment: float) -> float | None:
         """When the last tenure of this node before the moment ended; None where it had none."""
-        ends = [each.until for each in self.tenures(site) if each.node == node and each.claim.at <= moment]
+        ends = [each.until for each in self.tenures(unit) if each.node == node and each.claim.at <= moment]
         return ends[-1] if ends else None
 
-    def claims_after(self, site: str, moment: float) -> Iterable[Claim]:
-        """The claims of a site by whomever, made after this moment."""
-        for each in self.tenures(site):
+    def claims_after(self, unit: Unit, moment: float) -> Iterable[Claim]:
+        """The claims of a unit by whomever, made after this moment."""
+        for each in self.tenures(unit):
             if each.claim.at > moment and each.node is not None:
                 yield each.claim
 
-    def _find(self, site: str, moments: dict[str, list[float]], moment: float) -> Tenure | None:
-        place = bisect_right(moments.get(site, []), moment)
-        return self._tenures[site][place - 1] if place else None
+    def _find(self, unit: Unit, moments: dict[Unit, list[float]], moment: float) -> Tenure | None:
+        place = bisect_right(moments.get(unit, []), moment)
+        return self._tenures[unit][place - 1] if place else None

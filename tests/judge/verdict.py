@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from monitor.core.shards import Unit
 from tests.judge.crimes import CRIMES, Court, Finding
 from tests.judge.evidence import Evidence, Terms, Trouble
 
@@ -90,14 +91,14 @@ def _figures(court: Court) -> dict[str, float]:
     }
 
 
-def _taken_for_nothing(court: Court) -> Iterator[str]:
-    for site in court.ownership.sites:
-        for tenure in court.ownership.tenures(site):
+def _taken_for_nothing(court: Court) -> Iterator[Unit]:
+    for unit in court.ownership.units:
+        for tenure in court.ownership.tenures(unit):
             taken = tenure.until if tenure.was_taken else None
             if taken is not None and not any(
                 _explains(each, tenure.node, taken, court.terms) for each in _all(court)
             ):
-                yield site
+                yield unit
 
 
 def _all(court: Court) -> Sequence[Trouble]:
@@ -110,19 +111,19 @@ def _explains(trouble: Trouble, node: str | None, taken: float, terms: Terms) ->
 
 def _take_overs(court: Court) -> Iterator[TakeOver]:
     for trouble in court.evidence.troubles:
-        sites = [site for site in court.ownership.sites if _has(court, trouble, site)]
-        waits = [wait for wait in (_wait(court, trouble, site) for site in sites) if wait is not None]
+        those = [unit for unit in court.ownership.units if _has(court, trouble, unit)]
+        waits = [wait for wait in (_wait(court, trouble, unit) for unit in those) if wait is not None]
         if waits:
             claimed, asked = (max(column) for column in zip(*waits, strict=True))
             yield TakeOver(trouble, len(waits), claimed, asked)
 
 
-def _has(court: Court, trouble: Trouble, site: str) -> bool:
-    tenure = court.ownership.at(site, trouble.began)
+def _has(court: Court, trouble: Trouble, unit: Unit) -> bool:
+    tenure = court.ownership.at(unit, trouble.began)
     return trouble.node is not None and tenure is not None and tenure.node == trouble.node
 
 
-def _wait(court: Court, trouble: Trouble, site: str) -> tuple[float, float] | None:
+def _wait(court: Court, trouble: Trouble, unit: Unit) -> tuple[float, float] | None:
     """Seconds until a site was claimed and until it was asked; None where its node kept it."""
     kept = trouble.kind in (
         "stop",
@@ -130,12 +131,12 @@ def _wait(court: Court, trouble: Trouble, site: str) -> tuple[float, float] | No
     )  # else its sites move later, for other reasons
     limit = trouble.ended + (court.terms.settle if kept else court.terms.take_over)
     claim = next(
-        (each for each in court.ownership.claims_after(site, trouble.began) if each.at < limit), None
+        (each for each in court.ownership.claims_after(unit, trouble.began) if each.at < limit), None
     )
     if claim is None:
         return None
     asked = (
-        ask.arrived for ask in court.site_asks[site] if ask.arrived >= claim.at and ask.node == claim.node
+        ask.arrived for ask in court.unit_asks[unit] if ask.arrived >= claim.at and ask.node == claim.node
     )
     first = next(asked, court.evidence.ended)
     return claim.committed - trouble.began, first - trouble.began

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,10 @@ class Plan:
     sites: int = 24
     calendars: int = 2
     """Of each site."""
+    parts: int = 1
+    """Of each site."""
+    slow: float = 0.0
+    """Seconds that Wix takes for an answer."""
     ttl: float = 6.0
     database: bool = True
     """Without, one daemon keeps a file of its own."""
@@ -191,7 +196,7 @@ async def trial(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _:
             await Campaign(its, plan, place, chance).run()
         await its.weather.settle(3, PATIENCE)
         await its.all_told(PATIENCE)
-        return await its.end()
+        return await its.end(plan.parts)
 
 
 async def _prepare(its: Rig, folder: Path, plan: Plan, place: Apart | None) -> None:
@@ -199,7 +204,9 @@ async def _prepare(its: Rig, folder: Path, plan: Plan, place: Apart | None) -> N
     for number in range(1, plan.nodes + 1):
         name = f"n{number}"
         apart_ = place if name == APART else None
-        await its.add(name, folder, _store(folder, plan, its.database, apart_), apart_)
+        await its.add(
+            name, folder, _store(folder, plan, its.database, apart_), apart_, site={"parts": plan.parts}
+        )
     for name in its.nodes:
         await its.start(name)
         if its.database is not None and name == APART:
@@ -225,9 +232,10 @@ def _scenario(plan: Plan) -> Scenario:
     names = [f"s{number:03}" for number in range(plan.sites)]
     calendars = range(plan.calendars)
     return Scenario(
+        latency=timedelta(seconds=plan.slow),
         sites=tuple(
             oauth_site(name, [Connection(id=f"{name}-c{each}") for each in calendars]) for name in names
-        )
+        ),
     )
 
 

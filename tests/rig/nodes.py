@@ -71,12 +71,18 @@ class Rig:
         return self._clock.now().timestamp()
 
     async def add(
-        self, name: str, folder: Path, store: Mapping[str, object], place: Apart | None = None
+        self,
+        name: str,
+        folder: Path,
+        store: Mapping[str, object],
+        place: Apart | None = None,
+        *,
+        site: Mapping[str, object] | None = None,
     ) -> None:
         """Prepare a node: an address at the simulator, and a configuration; it is not started."""
         (folder / name).mkdir()
         base_url, api = await self._stand_in(folder / name, place)
-        config = write_config(folder / name, base_url, self._scenario, store=store, api=api)
+        config = write_config(folder / name, base_url, self._scenario, store=store, api=api, site=site)
         flags = [f"--node.name={name}"] if self.database is not None else []
         self._asks.nodes[base_url.rpartition("/")[2]] = name
         self.nodes[name] = Node(name, config, flags, place.started_by if place is not None else ())
@@ -172,8 +178,8 @@ class Rig:
                 return
             await asyncio.sleep(_LOOKS)
 
-    async def end(self) -> Evidence:
-        """Let all nodes go, and gather what is left behind."""
+    async def end(self, parts: int = 1) -> Evidence:
+        """Let all nodes go, and gather what is left behind of sites of so many parts."""
         ended = self.now()
         for name in [node.name for node in self.nodes.values() if node.is_up]:
             await self.leave(name)
@@ -188,6 +194,7 @@ class Rig:
             troubles=troubles,
             began=self._began,
             ended=ended,
+            parts=parts,
         )
 
     async def close(self) -> None:
