@@ -6,7 +6,7 @@ its phase and a poll under way.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -119,13 +119,16 @@ class Fleet:
         await self._tasks.drain(0)
         return sum(cut)
 
-    async def let_end(self, sites: Collection[str], limit: float) -> None:
-        """Start no poll of these sites, which are to be taken out next, and take the answers under way.
+    async def let_end(self, those: Iterable[Connection], limit: float) -> None:
+        """Start no poll of these, which are to be taken out next, and take the answers under way.
 
-        What has not come within `limit` seconds is cut off.
+        What has not come within `limit` seconds is cut off, and so are requests of what was taken out before.
         """
-        leaving = (self._sweeps[name] for name in sites if name in self._sweeps)
-        await asyncio.gather(*(sweep.drain(limit) for sweep in leaving))
+        ids: dict[str, set[str]] = {}
+        for each in those:
+            ids.setdefault(each.site, set()).add(each.id)
+        sweeps = [each for each in (*self._sweeps.values(), *self._retiring) if each.pace.site.name in ids]
+        await asyncio.gather(*(sweep.let_end(ids[sweep.pace.site.name], limit) for sweep in sweeps))
 
     def snapshot(self) -> Snapshot:
         """All that `/metrics` shows of sites and connections, as it is now."""

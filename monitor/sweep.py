@@ -27,7 +27,7 @@ from monitor.ledger import Ledger
 from monitor.metrics.snapshot import SiteSnapshot
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
-from monitor.tasks import TaskBag
+from monitor.tasks import TaskBag, end
 from monitor.view.failures import Failures
 from monitor.wix.client import WixClient
 from monitor.wix.pace import WINDOW
@@ -47,7 +47,7 @@ class _Stage(Enum):
 class Watched:
     """One connection under watch: who it is, what we know, and whether it is being polled."""
 
-    __slots__ = ("connection", "due", "extra_at", "next_at", "plan", "stage", "state", "task")
+    __slots__ = ("connection", "due", "extra_at", "going", "next_at", "plan", "stage", "state", "task")
 
     def __init__(self, connection: Connection, state: ConnectionState) -> None:
         self.connection = connection
@@ -57,6 +57,7 @@ class Watched:
         self.plan: int | None = None  # which of its plans for regular polls holds; None: it is let go
         self.extra_at: float | None = None  # of the extra poll that is planned, if one is
         self.next_at: float | None = None  # when the next regular poll is due
+        self.going = False  # let go next: no poll of it is begun
         self.task: asyncio.Task[None] | None = None
 
 
@@ -146,13 +147,22 @@ class Sweep:
         return watched
 
     def _taken_over(self, connection: Connection, watched: Watched | None) -> Watched:
-        watched = watched or self._leaving.pop(connection.id, None)
+        watched = watched or self._come_back(connection)
         if watched is None:
             return self._watch(connection)
         if watched.connection != connection:
             watched.connection = connection
             self._ledger.watch(connection, watched.state)
         return watched
+
+    def _come_back(self, connection: Connection) -> Watched | None:
+        """One that was let go, and is asked yet; not where another has kept it since: that answer is old."""
+        watched = self._leaving.pop(connection.id, None)
+        if watched is None or watched.state == self._ledger.known(connection):
+            return watched
+        if watched.task is not None:
+            watched.task.cancel()
+        return None
 
     def _let_go(self, watched: Watched) -> None:
         watched.plan = watched.extra_at = None
@@ -219,6 +229,19 @@ class Sweep:
         await self.client.close()
         return cut
 
+    async def let_end(self, ids: Collection[str], limit: float) -> None:
+        """Start no poll of these, which go next, and take the answers under way, for `limit` seconds.
+
+        What is late is cut off, and what is still asked of one that went before: its answer is for nothing.
+        """
+        going = [watched for watched in self.watched if watched.connection.id in ids]
+        tasks = [watched.task for watched in going if watched.task is not None]
+        for watched in going:
+            watched.going = True
+            self._give_up_waiting(watched)
+        gone = [its.task for key, its in self._leaving.items() if key in ids and its.task is not None]
+        await asyncio.gather(end(tasks, limit), end(gone, 0))
+
     def _look_at_the_secret(self) -> None:
         if self.client.take_new_secret():
             self._reporter.emit((SecretReplaced(site=self.pace.site.name),))
@@ -230,6 +253,8 @@ class Sweep:
         self._agenda.add(_Due(at, next(self._order), watched, watched.plan, extra, then))
 
     def _fall_due(self, due: _Due) -> None:
+        if due.watched.going:
+            return
         if due.extra:
             self._begin_extra(due)
             return
@@ -299,8 +324,8 @@ class Sweep:
     def _ended(self, watched: Watched) -> None:
         self._enter(watched, _Stage.IDLE)
         watched.task = None
-        if watched.plan is None:
-            self._leaving.pop(watched.connection.id, None)
+        if self._leaving.get(watched.connection.id) is watched:
+            del self._leaving[watched.connection.id]
         if self._tried is watched:
             self._tried = None
         self._plan_trial()
@@ -354,7 +379,7 @@ class Sweep:
         for _ in self.watched:
             self._walk = (self._walk + 1) % len(self.watched)
             watched = self.watched[self._walk]
-            if watched.stage is _Stage.IDLE:
+            if watched.stage is _Stage.IDLE and not watched.going:
                 self._tried = watched
                 self._begin(watched, self._clock.monotonic(), trial=True)
                 return

@@ -1,7 +1,18 @@
 """Tasks that somebody holds: asyncio keeps only weak references to those nobody does."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+
+
+async def end(tasks: Collection[asyncio.Task[None]], limit: float) -> int:
+    """Wait up to `limit` seconds for these to end, cancel the rest; how many were cancelled."""
+    if tasks and limit > 0:
+        await asyncio.wait(tasks, timeout=limit)
+    late = [task for task in tasks if not task.done()]
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+    return len(late)
 
 
 class TaskBag:
@@ -30,11 +41,7 @@ class TaskBag:
         deadline = clock() + limit
         while self._tasks and (left := deadline - clock()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
-        late = set(self._tasks)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        return len(late)
+        return await end(set(self._tasks), 0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import pytest
 
 from monitor.clock import Clock
@@ -27,6 +28,7 @@ from monitor.core.model import (
     FailureReason,
     NoAnswer,
     Policy,
+    PollFailed,
     Status,
 )
 from monitor.core.plan import in_phase_order, seconds_to_first, site_offset
@@ -809,6 +811,46 @@ async def test_a_new_key_while_all_is_well_is_told_and_changes_nothing_else(
     assert len(stage.api.requests) == 6
 
 
+async def test_who_goes_next_is_heard_out_and_asked_no_more_while_the_others_go_on(stages: Stages) -> None:
+    stage = stages(lambda name, _: (4.0, observed(name)), count=4, interval=8.0, unsettled=1.0)
+    await stage.run(2.5)
+    goes = stage.api.requests[0].connection_id
+    ending = asyncio.ensure_future(stage.sweep.let_end({goes}, 6.0))  # noqa: TID251  held by the test
+    await stage.run(20.0)
+    assert ending.done()
+    assert stage.api.times(goes) == [stage.api.requests[0].at]
+    assert [connection for connection, _ in stage.ledger.booked].count(goes) == 1
+    assert {each.connection_id for each in stage.api.requests if each.at > 8.0} == {
+        "c0",
+        "c1",
+        "c2",
+        "c3",
+    } - {goes}
+
+
+async def test_who_goes_next_is_cut_off_at_the_limit_and_tries_no_site_that_is_down(stages: Stages) -> None:
+    stage = stages(lambda *_: (100.0, UNAVAILABLE), count=2, interval=60.0, breaker=1)
+    await stage.run(2.0)
+    await stage.sweep.let_end({"c0", "c1"}, 1.0)
+    assert asyncio.get_running_loop().time() == pytest.approx(3.0, abs=1e-2)
+    assert [each.stage.value for each in stage.sweep.watched] == ["idle", "idle"]
+    failed = PollFailed(FailureReason.TIMEOUT)
+    assert stage.sweep.pace.settle(failed, stage.clock.now(), trial=False), "the site is down"
+    stage.sweep.try_anew()
+    await stage.run(700.0)
+    assert len(stage.api.requests) == 1
+
+
+async def test_who_was_let_go_and_is_asked_yet_is_cut_off_at_once(stages: Stages) -> None:
+    stage = stages(lambda *_: (50.0, UNAVAILABLE), count=1, interval=60.0, breaker=1)
+    await stage.run(2.0)
+    stage.sweep.take_over(())
+    await stage.sweep.let_end({"c0"}, 100.0)
+    assert asyncio.get_running_loop().time() < 3.0
+    await stage.run(60.0)
+    assert stage.lines == []
+
+
 # The end
 
 
@@ -976,6 +1018,22 @@ async def test_who_comes_back_while_it_is_still_asked_is_asked_once(stages: Stag
     await stage.run(200.0)
     assert stage.crashes == [], "the API would have seen two polls of one connection"
     assert [connection for connection, _ in stage.ledger.booked].count("c0") >= 2
+
+
+async def test_who_comes_back_as_another_has_left_it_is_not_told_what_was_asked_before(
+    stages: Stages,
+) -> None:
+    stage = stages(lambda name, at: (50.0 if at < 2.0 else LATENCY, observed(name)), count=1, interval=60.0)
+    await stage.run(2.0)
+    stage.sweep.take_over(named(stage, "c9"))
+    newer = msgspec.structs.replace(stage.ledger.left["c0"], transitions=7)
+    stage.ledger.left["c0"] = newer
+    stage.sweep.take_over(named(stage, "c0", "c9"))
+    assert stage.state("c0") is newer
+    await stage.run(130.0)
+    booked = [connection for connection, _ in stage.ledger.booked]
+    assert booked.count("c0") == len(stage.api.times("c0")) - 1
+    assert stage.crashes == [], "the API would have seen two polls of one connection"
 
 
 async def test_who_goes_before_the_first_step_of_its_poll_is_polled_when_it_is_back(stages: Stages) -> None:

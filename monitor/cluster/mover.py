@@ -40,7 +40,7 @@ class Watcher(Protocol):
     def take_over(self, settings: Settings) -> None:
         """Go on with these from one instant to the next."""
 
-    async def let_end(self, sites: Collection[str], limit: float) -> None:
+    async def let_end(self, those: Iterable[Connection], limit: float) -> None:
         """Start no poll of these, which go next, and take the answers under way, for `limit` seconds."""
 
 
@@ -256,10 +256,10 @@ class Mover:
 
     async def _hand_over(self, me: UUID, those: Collection[Unit]) -> None:
         for batch in self._batches(sorted(those), lambda each: each):
-            staying = _connections(self._whole, self._watched.intersection(batch))
-            if not await self._ledger.hand_over(_all(staying)):  # while they are polled yet
+            here = list(self._here_of(batch))
+            if not await self._ledger.hand_over(here):  # while they are polled yet
                 return
-            await self._fleet.let_end(self._sites_of(batch), _LAST_ANSWERS)
+            await self._fleet.let_end(here, _LAST_ANSWERS)
             self._part_with(self._watched.intersection(batch))
             leaving = [each for unit in batch for each in self._parting.get(unit, ())]
             if not await self._ledger.hand_over(leaving):
@@ -290,7 +290,7 @@ class Mover:
     async def _drop(self, those: Collection[Unit]) -> None:
         """These are another's by now: what we knew is old, and what we have not written is for nothing."""
         for batch in self._batches(sorted(those), lambda each: each):
-            await self._fleet.let_end(self._sites_of(batch), 0.0)
+            await self._fleet.let_end(self._here_of(batch), 0.0)
             if watched := self._watched.intersection(batch):
                 self._part_with(watched)
                 self._log.warning("sites_lost", **_told(watched))
@@ -303,10 +303,12 @@ class Mover:
             self._parting.pop(unit, None)
         self._ledger.forget(connections)
 
-    def _sites_of(self, those: Collection[Unit]) -> set[str]:
-        """The sites of which nothing is watched but these; another goes on, with what stays of it."""
-        staying = {unit.site for unit in self._watched.difference(those)}
-        return {unit.site for unit in self._watched.intersection(those)} - staying
+    def _here_of(self, those: Collection[Unit]) -> Iterator[Connection]:
+        """What of these is polled, or was and may be asked for yet."""
+        for connections in _connections(self._whole, self._watched.intersection(those)).values():
+            yield from connections
+        for unit in those:
+            yield from self._parting.get(unit, ())
 
     def _watch(self, those: set[Unit]) -> None:
         self._watched = those
@@ -350,10 +352,6 @@ def _connections(settings: Settings, those: Collection[Unit]) -> dict[Unit, Sequ
             Unit(site.name): site.connections
         }
     return found
-
-
-def _all(connections: Mapping[Unit, Sequence[Connection]]) -> list[Connection]:
-    return [each for its in connections.values() for each in its]
 
 
 def _told(those: Collection[Unit]) -> dict[str, object]:

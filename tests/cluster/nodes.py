@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -48,11 +48,16 @@ class Polls:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self.watched: dict[str, Connection] = {}
         self.states: dict[str, ConnectionState] = {}
+        self.under_way: dict[str, Status] = {}
         self._ledger = ledger
         self._clock = clock
 
-    async def let_end(self, sites: Collection[str], limit: float) -> None:
-        """Nothing is under way here."""
+    async def let_end(self, those: Iterable[Connection], limit: float) -> None:
+        """What is under way of these is answered, where there is time."""
+        for each in those:
+            status = self.under_way.pop(each.id, None)
+            if status is not None and limit:
+                self.poll(each.id, status)
 
     def take_over(self, settings: Settings) -> None:
         given = {each.id: each for site in settings.sites for each in site.connections}

@@ -211,6 +211,22 @@ async def test_a_node_takes_over_what_the_last_owner_knew_and_tells_what_it_had_
     assert second.told() == [("downtown-0", "ERROR")]
 
 
+async def test_a_part_takes_its_answers_under_way_with_it_though_others_of_its_site_stay(
+    house: House,
+) -> None:
+    settings = house.settings(large=8)
+    first = await house.come("a", settings)
+    everything = {each.id for each in settings.sites[0].connections}
+    first.polls.under_way = dict.fromkeys(everything, SYNCED)
+    second = await house.come("b", settings)
+    await settled(house, first, second)
+    gone = second.polls.watched.keys()
+    assert gone
+    assert first.polls.under_way.keys() == everything - gone
+    assert sorted(first.told()) == sorted((each, "SYNCED") for each in gone)
+    assert all(second.polls.states[each].status is SYNCED for each in gone)
+
+
 # Lives
 
 

@@ -34,6 +34,12 @@ async def test_nodes_that_stood_still_and_a_database_that_was_restarted_end_no_p
     await verdict_over(tmp_path, replace(THREE, stops=1, edges=1, sleepers=2, restarts=1, backends=1))
 
 
+async def test_parts_of_a_site_move_each_by_itself_while_others_of_it_stay(tmp_path: Path) -> None:
+    """And answers are under way at each hand-over."""
+    plan = replace(THREE, sites=12, calendars=6, parts=2, slow=0.6, leaves=5, kills=1)
+    await verdict_over(tmp_path, plan)
+
+
 async def test_a_node_that_is_parted_from_the_database_stops_by_itself(tmp_path: Path) -> None:
     """Once in silence, and once while the database is restarted and others see its lock fall."""
     await verdict_over(tmp_path, replace(THREE, nodes=2, sites=8, cuts=1, ambushes=1))
