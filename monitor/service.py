@@ -202,6 +202,7 @@ class Service:
         except CannotStartError:
             await self._api.close()
             raise
+        self._fleet.start()  # of a node nothing: what it claims begins by itself
         if self._cluster is not None:
             await self._join(self._cluster, urls)
         self._telemetry.config_reloaded(self._wall())
@@ -209,7 +210,6 @@ class Service:
         self._tasks.start(self._ledger.run(), name="ledger")
         self._schedule.every("purge", _PURGE_EVERY, self._purge)
         self._schedule.every("heartbeat", _HEARTBEAT, self._beat)
-        self._fleet.start()
         self._feeds.take_over(self._whole)
         self._schedule.start()
         self._tasks.start(self._guard(), name="guard")
