@@ -9,6 +9,7 @@ been. Any other is read from the store first, as its last owner left it.
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from monitor.cluster.heart import Heart
 from monitor.config import Settings, share, units
 from monitor.core.model import Connection, ConnectionState
-from monitor.core.shards import Unit, owner
+from monitor.core.shards import Unit, in_agreement, owner
 from monitor.errors import StoreError
 from monitor.ledger import Ledger
 from monitor.logs import Reasons
@@ -64,7 +65,8 @@ class Mover:
         self._leases = shared.leases
         self._store = shared.store
         self._held = shared.held
-        self._whole = settings
+        self._newest = self._whole = settings
+        self._divided_anew: set[str] = set()  # sites that stay as they were until they are handed over
         self._fleet = fleet
         self._ledger = ledger
         self._log = log
@@ -73,7 +75,10 @@ class Mover:
         self._former: dict[Unit, int] = {}  # what an incarnation before owned, and at which epoch
         self._parting: dict[Unit, Sequence[Connection]] = {}  # let go, and not handed over yet
         self._offered: tuple[UUID, frozenset[Unit]] | None = None
-        self._offers: dict[tuple[UUID, int], frozenset[Unit]] = {}  # of those who live
+        self._heard: dict[tuple[UUID, int], frozenset[Unit]] = {}  # what those who live offer
+        self._offers: dict[tuple[UUID, int], frozenset[Unit]] = {}  # of it, what they may own
+        self._in_dispute: frozenset[str] = frozenset()  # sites that nodes divide differently
+        self._closed: frozenset[str] = frozenset()  # those, and those that they just did
         self._rights: frozenset[Unit] = frozenset()  # what is ours while `_offers` are made
         self._sizes: dict[Unit, int] = {}  # connections
         self._ours_to_offer: frozenset[Unit] = frozenset()
@@ -94,7 +99,14 @@ class Mover:
         return len(self._held.epochs)
 
     def take_over(self, settings: Settings) -> None:
-        """Go on with other settings; what they do not have any more is handed over soon."""
+        """Go on with other settings; what they do not have any more is handed over soon.
+
+        A site that they divide differently stays as it is until then: what waits of it is its present units'.
+        """
+        self._newest = settings
+        self._go_on_with(self._divided_as_now(settings))
+
+    def _go_on_with(self, settings: Settings) -> None:
         self._measure(settings)
         self._part_with(self._watched - self._ours_to_offer)
         self._whole = settings
@@ -167,13 +179,33 @@ class Mover:
         self._held.incarnation = None
         self._held.epochs.clear()
 
+    def _divided_as_now(self, settings: Settings) -> Settings:
+        former = {site.name: site for site in self._whole.sites}
+        self._divided_anew = {
+            site.name
+            for site in settings.sites
+            if site.name in former and site.units != former[site.name].units
+        }
+        stay = {name: former[name] for name in self._divided_anew}
+        return replace(settings, sites=tuple(stay.get(site.name, site) for site in settings.sites))
+
+    async def _divide_anew(self, me: UUID) -> None:
+        """Nobody polls by the new division before all is written and given up by the former one."""
+        if self._held.incarnation == me and not self._unsure:  # else it is claimed again, or found out, first
+            await self._hand_over(me, {unit for unit in self._held.epochs if unit.site in self._divided_anew})
+        if not any(unit.site in self._divided_anew for unit in (*self._watched, *self._parting)):
+            self._divided_anew.clear()
+            self._go_on_with(self._newest)
+
     async def _offer(self, me: UUID) -> None:
+        if self._divided_anew:
+            await self._divide_anew(me)
         offered = self._ours_to_offer
         if self._offered != (me, offered):
             await self._leases.offer(me, offered)
             await self._leases.forget()
             self._offered = me, offered
-            self._offers.clear()  # ours may have been read before it was made
+            self._heard.clear()  # ours may have been read before it was made
 
     def _tally(self) -> Tally:
         """Of what we believe to own: an answer that was lost may come true after we have looked."""
@@ -190,12 +222,27 @@ class Mover:
     async def _rightful(self) -> frozenset[Unit]:
         """What is ours by right while these nodes live."""
         seen = {(each.incarnation, each.offers_version): each for each in self._heart.peers}
-        if self._offers.keys() != seen.keys():
-            told = await self._leases.offers_of([seen[key] for key in seen.keys() - self._offers.keys()])
-            self._offers = {key: self._offers.get(key) or told.get(key[0], frozenset()) for key in seen}
+        if self._heard.keys() != seen.keys():
+            told = await self._leases.offers_of([seen[key] for key in seen.keys() - self._heard.keys()])
+            self._heard = {key: self._heard.get(key) or told.get(key[0], frozenset()) for key in seen}
+            self._offers, self._in_dispute = await asyncio.to_thread(in_agreement, self._heard)
+            self._closed |= self._in_dispute
             offers = {peer.name: self._offers[key] for key, peer in seen.items()}
             self._rights = await asyncio.to_thread(_rights, self._name, offers)
-        return self._rights
+        return self._rights - await self._not_yet() if self._closed else self._rights
+
+    async def _not_yet(self) -> AbstractSet[Unit]:
+        """What we do not claim while somebody may poll its site by another division.
+
+        A node that is gone has stopped to by the time that the others are calm.
+        """
+        closed: AbstractSet[str] = self._closed
+        if self._heart.calm:
+            self._closed = self._in_dispute
+            allowed = {key[0]: its for key, its in self._offers.items()}
+            owners = await self._leases.owners(self._closed)
+            closed = {unit.site for unit, who in owners.items() if unit not in allowed.get(who, (unit,))}
+        return {unit for unit in self._rights - self._held.epochs.keys() if unit.site in closed}
 
     def _ripe(self, free: Sequence[Free]) -> list[Free]:
         """Those that may be taken now; the others are looked at again when they may."""

@@ -5,10 +5,13 @@ members there are: the one that a hash of both ranks highest. So a member that g
 with it, and one that comes takes its share of each other's.
 """
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
+
+K = TypeVar("K")
 
 
 class Unit(NamedTuple):
@@ -55,6 +58,31 @@ def owner(unit: Unit, members: Sequence[str]) -> str:
         rank.update(member.encode())
         ranks.append((rank.digest(), member))
     return max(ranks)[1]
+
+
+def in_agreement(offers: Mapping[K, frozenset[Unit]]) -> tuple[dict[K, frozenset[Unit]], frozenset[str]]:
+    """Of all units that each would own those of one division of each site; and the sites in dispute.
+
+    Two divisions of a site have connections in common, and only one may be polled: that which most would own,
+    of several such the one into the fewest parts.
+    """
+    divisions = {key: Counter(unit.site for unit in its) for key, its in offers.items()}
+    votes: dict[str, Counter[int]] = defaultdict(Counter)
+    for its in divisions.values():
+        for site, parts in its.items():
+            votes[site][parts] += 1
+    disputed = {site: its for site, its in votes.items() if len(its) > 1}
+    chosen = {
+        site: min(its, key=lambda parts, its=its: (-its[parts], parts))  # type: ignore[misc]
+        for site, its in disputed.items()
+    }
+    if not chosen:
+        return dict(offers), frozenset()
+    agreed = {
+        key: frozenset(unit for unit in its if chosen.get(unit.site) in (None, divisions[key][unit.site]))
+        for key, its in offers.items()
+    }
+    return agreed, frozenset(chosen)
 
 
 def part_of(connection_id: str, parts: int) -> int:

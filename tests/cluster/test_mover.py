@@ -1,6 +1,7 @@
 """Who owns what: claims, hand-overs, and what becomes of a unit whose owner loses its lease."""
 
 import asyncio
+from collections import Counter
 from uuid import UUID
 
 from monitor.cluster.heart import CONFIRMED, GRACE
@@ -440,6 +441,96 @@ async def test_what_a_node_offers_that_is_dead_since_less_than_a_day_is_not_forg
     await house.shared.rows("UPDATE lease SET since = since - interval '2 days', owner = NULL RETURNING 1")
     await house.come("b", house.settings("uptown"))
     assert DOWNTOWN in await house.leases()
+
+
+# Divisions
+
+
+async def test_a_site_that_two_nodes_divide_differently_is_polled_by_one_division_only(house: House) -> None:
+    whole, divided = house.settings(large=1), house.settings(large=4)
+    first, second = await house.come("a", whole), await house.come("b", divided)
+    await settled(house, first, second)
+    assert first.held.epochs.keys() == set(units(whole)), "of two that as many have, the one of fewer parts"
+    assert (second.owned, second.watched) == (set(), set())
+    assert (first.mover.unowned, second.mover.unowned) == (0, 0)
+    third = await house.come("c", divided)
+    for node in (second, third):
+        await node.move()
+        assert node.watched == set(), "the first may poll yet"
+    await settled(house, first, second, third)
+    await settled(house, first, second, third)
+    assert (first.owned, first.watched) == (set(), set())
+    assert second.held.epochs.keys() | third.held.epochs.keys() == set(units(divided))
+
+
+async def test_a_division_that_changes_node_by_node_is_never_mixed_and_tells_each_change_once(
+    house: House,
+) -> None:
+    settings = [house.settings(large=parts) for parts in (4, 2, 1, 3)]
+    everything = {each.id for each in settings[0].sites[0].connections}
+    nodes = [await house.come(name, settings[0]) for name in "abc"]
+    await settled(house, *nodes)
+    statuses = [ERROR, SYNCED] * 20
+    for division in settings[1:]:
+        for node in nodes:
+            poll_all(nodes, status := statuses.pop())
+            node.mover.take_over(division)
+            for _ in range(2):
+                await settled(house, *nodes)
+                polled = Counter(each for one in nodes for each in one.polls.watched)
+                assert set(polled.values()) <= {1}, "polled twice"
+            assert {each for one in nodes for each in one.polls.watched} == everything
+            poll_all(nodes, status)
+    for node in nodes:
+        await node.ledger.flush()
+    told = Counter(line["connection_id"] for node in nodes for line in node.lines if "transition_id" in line)
+    assert set(told.values()) == {1 + 8}, told
+
+
+def poll_all(nodes: list[Node], status: Status) -> None:
+    for node in nodes:
+        for each in node.polls.watched:
+            node.polls.poll(each, status)
+
+
+async def test_a_site_is_divided_anew_once_all_of_it_is_written(house: House) -> None:
+    """Until then it is polled as it was: what waits is of no other part."""
+    whole, divided = house.settings(large=1), house.settings(large=4)
+    node = await house.come("a", whole)
+    everything = set(node.polls.watched)
+    node.polls.under_way = {"large-1": ERROR}
+    node.polls.poll("large-0", SYNCED)
+    node.mover.take_over(divided)
+    assert node.polls.watched.keys() == everything
+    async with house.without("transition"):
+        await node.move()
+        assert node.held.epochs.keys() == set(units(whole))
+        assert node.polls.watched.keys() == everything
+    await node.move()
+    assert node.held.epochs.keys() == set(units(divided))
+    assert node.polls.watched.keys() == everything
+    assert sorted(node.told()) == [("large-0", "SYNCED"), ("large-1", "ERROR")]
+    assert node.polls.states["large-1"].status is ERROR
+
+
+async def test_a_division_goes_back_and_forth_before_it_is_made(house: House) -> None:
+    whole, divided = house.settings(large=1), house.settings(large=4)
+    node = await house.come("a", whole)
+    node.mover.take_over(divided)
+    node.mover.take_over(whole)
+    await node.move()
+    assert node.held.epochs == {Unit("large"): 1}
+
+
+async def test_a_division_whose_last_node_died_is_followed_once_the_others_are_calm(house: House) -> None:
+    whole, divided = house.settings(large=1), house.settings(large=4)
+    first, second = await house.come("a", whole), await house.come("b", divided)
+    await settled(house, first, second)
+    await first.die()
+    await second.move()
+    assert second.owned == set()
+    await settled(house, second)
+    assert second.held.epochs.keys() == set(units(divided))
 
 
 # Failures

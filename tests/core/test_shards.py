@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.shards import Shard, Unit, owner, part_of, part_of_budget
+from monitor.core.shards import Shard, Unit, in_agreement, owner, part_of, part_of_budget
 
 units = st.builds(Unit, st.text(max_size=20), st.integers(0, 1000))
 members = st.lists(st.text(max_size=20), min_size=1, max_size=9, unique=True)
@@ -107,3 +107,28 @@ def test_the_shares_of_a_budget_are_the_whole_and_none_is_without(budget: int, d
     assert sum(shares) == budget
     assert min(shares) >= 1
     assert all(abs(share - Fraction(budget, parts)) < 1 for share in shares)
+
+
+def division(**parts: int) -> frozenset[Unit]:
+    return frozenset(Unit(site, number) for site, count in parts.items() for number in range(count))
+
+
+def test_where_all_divide_alike_each_offer_stands() -> None:
+    offers = {"a": division(large=4, small=1), "b": division(large=4), "c": frozenset[Unit]()}
+    assert in_agreement(offers) == (offers, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("counts", "chosen"),
+    [((4, 1), 1), ((1, 4), 1), ((4, 4, 1), 4), ((8, 1, 8, 1, 4), 1), ((2, 3, 3, 2, 3), 3)],
+)
+def test_of_several_divisions_that_of_most_stands_and_of_as_many_that_of_fewest_parts(
+    counts: tuple[int, ...], chosen: int
+) -> None:
+    offers = {n: division(large=count, small=1) for n, count in enumerate(counts)}
+    agreed, disputed = in_agreement(offers)
+    assert disputed == {"large"}
+    assert agreed == {
+        n: division(large=chosen, small=1) if count == chosen else division(small=1)
+        for n, count in enumerate(counts)
+    }

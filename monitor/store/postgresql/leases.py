@@ -109,6 +109,7 @@ _WATCHED: Final = """
     SELECT set_config('synchronous_commit', 'off', false), pg_advisory_lock($1)
 """
 _NOTIFY: Final = f"NOTIFY {CHANNEL}"
+_OWNERS: Final = "SELECT site, part, owner FROM lease WHERE site = ANY($1) AND owner IS NOT NULL"
 _OWNED: Final = "SELECT site, part, epoch FROM lease WHERE owner = $1"
 _TALLY: Final = "SELECT count(*), coalesce(sum(epoch), 0)::bigint FROM lease WHERE owner = $1"
 _RELEASE: Final = """
@@ -289,6 +290,12 @@ class Leases:
         """Of what is ours."""
         [row] = await self._fetch(_TALLY, incarnation)
         return Tally(*row)
+
+    async def owners(self, sites: Collection[str]) -> dict[Unit, UUID]:
+        """Who owns what of these, dead or alive."""
+        with telling_failures():
+            rows = await self._pool.fetch(_OWNERS, list(sites))
+        return {Unit(row["site"], row["part"]): row["owner"] for row in rows}
 
     async def release(self, incarnation: UUID, units: Collection[Unit]) -> None:
         """Own these no more."""
