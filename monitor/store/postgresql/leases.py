@@ -31,7 +31,7 @@ CHANNEL: Final = "wix_calendar_monitor_leases"
 # An advisory lock's key of 64 bits stands in pg_locks as two halves.
 LIVE: Final = """
     live AS (
-        SELECT name, incarnation, offers_version, joined_at, urls, version
+        SELECT name, incarnation, offers_version, urls
         FROM node
         WHERE expires_at > clock_timestamp() AND lock_key IN (
             SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
