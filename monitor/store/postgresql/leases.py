@@ -293,8 +293,7 @@ class Leases:
 
     async def owners(self, sites: Collection[str]) -> dict[Unit, UUID]:
         """Who owns what of these, dead or alive."""
-        with telling_failures():
-            rows = await self._pool.fetch(_OWNERS, list(sites))
+        rows = await self._fetch(_OWNERS, list(sites))
         return {Unit(row["site"], row["part"]): row["owner"] for row in rows}
 
     async def release(self, incarnation: UUID, units: Collection[Unit]) -> None:

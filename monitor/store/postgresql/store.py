@@ -16,7 +16,7 @@ from monitor.core.model import ConnectionState
 from monitor.core.shards import Unit
 from monitor.errors import CannotStartError, StoreError
 from monitor.store.face import Booking, Key, Opened
-from monitor.store.postgresql.engine import CONNECT_SECONDS, Engine, one_of, telling_failures
+from monitor.store.postgresql.engine import Engine, one_of, telling_failures
 from monitor.store.postgresql.held import Held
 from monitor.store.postgresql.leases import Leases
 from monitor.store.postgresql.migrating import bring_up_to_date
@@ -35,6 +35,7 @@ from monitor.store.rows import (
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection, Pool
 
+_CLOSE_SECONDS: Final = 2.0
 _PIECE: Final = 250  # rows read or confirmed at a time: making them holds the loop for some 10 ms
 _PURGE_LOCK: Final = 0x57434D32
 
@@ -182,7 +183,7 @@ class SharedStore:
         """Wait for what is under way; a connection that does not answer, or breaks meanwhile, is dropped."""
         try:
             with telling_failures():
-                await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
+                await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
         except StoreError:
             self._pool.terminate()
 
