@@ -1,9 +1,8 @@
 """The mover: claims what no live node owns, and hands over what is another's by right.
 
-By right a unit belongs to the node that rendezvous hashing names among the live ones that have its site in
-their configuration. What the process watches and has not written stays with it through the end of a lease:
-a unit that it claims again, and that nobody has owned in between (its epoch tells), goes on as if nothing had
-been. Any other is read from the store first, as its last owner left it.
+What the process watches and has not written stays with it through the end of a lease: a unit that it claims
+again, and that nobody has owned in between (its epoch tells), goes on as if nothing had been. Any other is
+read from the store first, as its last owner left it. What is whose by right, `rights` tells.
 """
 
 import asyncio
@@ -16,9 +15,10 @@ from uuid import UUID
 from structlog.typing import FilteringBoundLogger
 
 from monitor.cluster.heart import Heart
+from monitor.cluster.rights import Rights
 from monitor.config import Settings, share, units
 from monitor.core.model import Connection, ConnectionState
-from monitor.core.shards import Unit, in_agreement, owner
+from monitor.core.shards import Unit
 from monitor.errors import StoreError
 from monitor.ledger import Ledger
 from monitor.logs import Reasons
@@ -60,7 +60,6 @@ class Mover:
         log: FilteringBoundLogger,
     ) -> None:
         self.unowned = 0  # units that a live node has in its configuration, and none owns
-        self._name = name
         self._heart = heart
         self._leases = shared.leases
         self._store = shared.store
@@ -75,11 +74,7 @@ class Mover:
         self._former: dict[Unit, int] = {}  # what an incarnation before owned, and at which epoch
         self._parting: dict[Unit, Sequence[Connection]] = {}  # let go, and not handed over yet
         self._offered: tuple[UUID, frozenset[Unit]] | None = None
-        self._heard: dict[tuple[UUID, int], frozenset[Unit]] = {}  # what those who live offer
-        self._offers: dict[tuple[UUID, int], frozenset[Unit]] = {}  # of it, what they may own
-        self._in_dispute: frozenset[str] = frozenset()  # sites that nodes divide differently
-        self._closed: frozenset[str] = frozenset()  # those, and those that they just did
-        self._rights: frozenset[Unit] = frozenset()  # what is ours while `_offers` are made
+        self._rights = Rights(name, shared.leases)
         self._sizes: dict[Unit, int] = {}  # connections
         self._ours_to_offer: frozenset[Unit] = frozenset()
         self._unsure = False  # whether a claim may have succeeded that we did not hear of
@@ -136,9 +131,10 @@ class Mover:
         await self._offer(me)
         if self._unsure or await self._leases.tally(me) != self._tally():
             await self._find_out(me)
-        rightful = await self._rightful()
+        owned, calm = self._held.epochs, self._heart.calm
+        rightful = await self._rights.among(self._heart.peers, calm=calm, owned=owned)
         free = await self._leases.free()
-        self.unowned = sum(any(each.unit in its for its in self._offers.values()) for each in free)
+        self.unowned = self._rights.count_wanted(each.unit for each in free)
         ripe = self._ripe(free)
         if self._held.incarnation != me:
             await self._claim_again(me, ripe)
@@ -205,7 +201,7 @@ class Mover:
             await self._leases.offer(me, offered)
             await self._leases.forget()
             self._offered = me, offered
-            self._heard.clear()  # ours may have been read before it was made
+            self._rights.forget()
 
     def _tally(self) -> Tally:
         """Of what we believe to own: an answer that was lost may come true after we have looked."""
@@ -218,31 +214,6 @@ class Mover:
             await self._drop({unit for unit, epoch in self._held.epochs.items() if owned.get(unit) != epoch})
             await self._take(me, owned)
             self._unsure = False
-
-    async def _rightful(self) -> frozenset[Unit]:
-        """What is ours by right while these nodes live."""
-        seen = {(each.incarnation, each.offers_version): each for each in self._heart.peers}
-        if self._heard.keys() != seen.keys():
-            told = await self._leases.offers_of([seen[key] for key in seen.keys() - self._heard.keys()])
-            self._heard = {key: self._heard.get(key) or told.get(key[0], frozenset()) for key in seen}
-            self._offers, self._in_dispute = await asyncio.to_thread(in_agreement, self._heard)
-            self._closed |= self._in_dispute
-            offers = {peer.name: self._offers[key] for key, peer in seen.items()}
-            self._rights = await asyncio.to_thread(_rights, self._name, offers)
-        return self._rights - await self._not_yet() if self._closed else self._rights
-
-    async def _not_yet(self) -> AbstractSet[Unit]:
-        """What we do not claim while somebody may poll its site by another division.
-
-        A node that is gone has stopped to by the time that the others are calm.
-        """
-        closed: AbstractSet[str] = self._closed
-        if self._heart.calm:
-            self._closed = self._in_dispute
-            allowed = {key[0]: its for key, its in self._offers.items()}
-            owners = await self._leases.owners(self._closed)
-            closed = {unit.site for unit, who in owners.items() if unit not in allowed.get(who, (unit,))}
-        return {unit for unit in self._rights - self._held.epochs.keys() if unit.site in closed}
 
     def _ripe(self, free: Sequence[Free]) -> list[Free]:
         """Those that may be taken now; the others are looked at again when they may."""
@@ -380,15 +351,6 @@ class Mover:
                 batch, size = [], 0
         if batch:
             yield batch
-
-
-def _rights(name: str, offers: Mapping[str, frozenset[Unit]]) -> frozenset[Unit]:
-    """What is by right that node's among those that offer to own it."""
-    return frozenset(
-        unit
-        for unit in offers.get(name, ())
-        if owner(unit, [each for each, its in offers.items() if unit in its]) == name
-    )
 
 
 def _connections(settings: Settings, those: Collection[Unit]) -> dict[Unit, Sequence[Connection]]:
