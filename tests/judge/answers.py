@@ -66,7 +66,7 @@ class Answers:
         return any(counts and len(list(asks)) >= needed for (_, counts), asks in heard)
 
     def _counts(self, ask: Ask) -> bool:
-        begin, end = ask.ended, ask.ended + self._terms.settle
+        begin, end = ask.arrived, ask.ended + self._terms.settle
         disturbed = any(
             each.node in (None, ask.node) and each.began <= end and begin <= each.ended
             for each in self._troubles
