@@ -7,6 +7,7 @@
     │   ├── StoreUnreadableError a store that `status` and `history` cannot read        → exit 1
     │   └── BackupError          a copy of the store that cannot be made                → exit 1
     ├── StoreError               nobody: the store failed; what it did not take waits and is tried again
+    │   └── LeaseChangedError    nobody: whose it is was just changing
     └── WithheldError            nobody: a poll not sent because its site is being left alone
         └── OutdatedError        nobody: a poll not sent because its token was replaced while it waited
 
@@ -74,6 +75,10 @@ class BackupError(OperatorError):
 
 class StoreError(MonitorError):
     """The state store could not be read or written, for now."""
+
+
+class LeaseChangedError(StoreError):
+    """What was written belonged to a node at the time, and may be its own again."""
 
 
 class WithheldError(MonitorError):

@@ -24,7 +24,7 @@ from monitor.clock import Clock
 from monitor.core.effects import ConnectionFirstSeen, Effect, SyncSettingsChanged, Transition
 from monitor.core.machine import Step
 from monitor.core.model import Connection, ConnectionState
-from monitor.errors import StoreError
+from monitor.errors import LeaseChangedError, StoreError
 from monitor.logs import Reasons
 from monitor.metrics.telemetry import Telemetry
 from monitor.report import Reporter
@@ -95,6 +95,7 @@ class Ledger:
         self._told: list[str] = []
         self._failing_since: datetime | None = None
         self._reasons = Reasons()
+        self._waits = False  # before it is tried again
         self._news = asyncio.Event()
         self._checkpoint_at = 0.0  # its next piece
         self._round: list[Key] = []  # what is left of it
@@ -133,14 +134,18 @@ class Ledger:
         self._tell()
         self._news.set()
 
-    def forget(self, connections: Iterable[Connection]) -> None:
-        """These are another node's now: what waits of them is neither written nor told."""
+    def forget(self, connections: Iterable[Connection]) -> int:
+        """These are another node's now: what waits of them is neither written nor told; how many changes."""
         keys = set(map(_key, connections))
         for key in keys:
             self._known.pop(key, None)
             self._confirmed.pop(key, None)
+        before = len(self._pending)
         self._pending = [each for each in self._pending if _key(each.booking.connection) not in keys]
         self._kept = [each for each in self._kept if each.key not in keys]
+        dropped = before - len(self._pending)
+        self._telemetry.writes_fenced(dropped)
+        return dropped
 
     def watch(self, connection: Connection, state: ConnectionState) -> None:
         """Remember that this connection is watched, before its first poll too."""
@@ -229,8 +234,8 @@ class Ledger:
         return len(self._pending)
 
     async def _pause(self, now: float) -> None:
-        """Until there is something to write, and a little longer while the disk fails."""
-        if self._failing_since is not None:
+        """Until there is something to write, and a little longer where that failed."""
+        if self._waits:
             await asyncio.sleep(_RETRY_SECONDS)
             return
         patience = max(self._checkpoint_at - now, 0.0)
@@ -307,7 +312,11 @@ class Ledger:
         """What the store gives; None where it failed."""
         try:
             done = await work
+        except LeaseChangedError:  # the store is well, and what is whose is found out by now
+            self._waits = True
+            return None
         except StoreError as error:
+            self._waits = True
             self._telemetry.store_failed()
             if self._failing_since is None:
                 self._failing_since = self._clock.now()
@@ -315,6 +324,7 @@ class Ledger:
             if self._reasons.is_new(str(error)):
                 self._log.error("store_failing", reason=str(error), waiting=len(self._pending))
             return None
+        self._waits = False
         if self._failing_since is not None:
             self._failing_since = None
             self._log.info("store_recovered", waiting=len(self._pending))

@@ -19,7 +19,7 @@ _NOBODY: Final = "nobody"
 def nodes_report(nodes: Sequence[Node], width: int | None) -> str:
     """The nodes as a table."""
     if not nodes:
-        return "No node has come yet."
+        return "No node runs, and none has gone without a word."
     head = ("node", "state", "version", "joined (UTC)", "sites", "urls")
     rows = [
         (each.name, _state(each), each.version, _at(each.joined_at), str(each.sites), ", ".join(each.urls))
@@ -51,15 +51,15 @@ def owners_json(settings: Settings, reader: Reader, site: str | None) -> str:
 
 
 def _leases(settings: Settings, reader: Reader, site: str | None) -> list[Lease]:
-    """Of all that is configured here, owned or not, and of what only others have configured and own."""
+    """Of all that is configured here, owned or not, and of what only others have, or had when they died."""
     configured = {unit: _unclaimed(unit) for unit in units(settings) if site in (None, unit.site)}
     kept = {Unit(each.site, each.part): each for each in reader.leases(site)}
-    owned = {unit: each for unit, each in kept.items() if unit in configured or each.owner is not None}
+    owned = {unit: each for unit, each in kept.items() if unit in configured or each.owner or each.is_orphan}
     return sorted((configured | owned).values(), key=_unowned_first)
 
 
 def _unclaimed(unit: Unit) -> Lease:
-    return Lease(unit.site, unit.part, owner=None, urls=(), epoch=0, since=None)
+    return Lease(unit.site, unit.part, owner=None, urls=(), epoch=0, since=None, is_orphan=False)
 
 
 def _unowned_first(lease: Lease) -> tuple[bool, str, int]:
@@ -67,14 +67,14 @@ def _unowned_first(lease: Lease) -> tuple[bool, str, int]:
 
 
 def _state(node: Node) -> str:
-    return "alive" if node.gone_since is None else f"gone since {_at(node.gone_since)}"
+    return "alive" if node.lease_until is None else f"gone, its lease to {_at(node.lease_until)}"
 
 
 def _node_json(node: Node) -> dict[str, Any]:
     return {
         "node": node.name,
-        "alive": node.gone_since is None,
-        "gone_since": rfc3339_or_none(node.gone_since),
+        "alive": node.lease_until is None,
+        "lease_until": rfc3339_or_none(node.lease_until),
         "version": node.version,
         "joined_at": rfc3339_or_none(node.joined_at),
         "sites": node.sites,

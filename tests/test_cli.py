@@ -394,7 +394,9 @@ def test_a_command_says_of_a_postgresql_what_it_says_of_the_same_in_a_file(
 ) -> None:
     ours, theirs = (call(*command, f"--config.file={config}") for config in (moved, kept))
     assert (ours.exit_code, theirs.exit_code) == (0, 0)
-    told = ours.stdout.removesuffix("\n\nNo node has come yet.\n") + ("\n" if command == ["status"] else "")
+    told = ours.stdout.removesuffix("\n\nNo node runs, and none has gone without a word.\n") + (
+        "\n" if command == ["status"] else ""
+    )
     blurred = [re.sub(r"\d+s|\d+\.\d+", "", each) for each in (told, theirs.stdout)]
     assert blurred[0] == blurred[1]
 

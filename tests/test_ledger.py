@@ -29,6 +29,7 @@ from monitor.core.model import (
     PollFailed,
     Status,
 )
+from monitor.errors import LeaseChangedError
 from monitor.ledger import BACKLOG, BATCH, Ledger
 from monitor.metrics.exposition import Dialect
 from monitor.metrics.telemetry import Telemetry
@@ -100,13 +101,17 @@ class Disk(File):
 
 
 class Shared(ThreadedFile):
-    """A store that other nodes write too: it refuses what has become `theirs`."""
+    """A store that other nodes write too: it refuses what is `theirs` by now, or is `changing` hands."""
 
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk, ThreadPoolExecutor(1))
         self.theirs: set[Key] = set()
+        self.changing = 0  # so many commits
 
     async def commit(self, bookings: Sequence[Booking], told: Collection[str]) -> Collection[Key]:
+        if self.changing:
+            self.changing -= 1
+            raise LeaseChangedError("a lease has changed meanwhile")
         ours = [each for each in bookings if (each.connection.site, each.connection.id) not in self.theirs]
         if ours or told:
             await super().commit(ours, told)
@@ -366,6 +371,21 @@ async def test_while_the_disk_fails_polls_go_on_and_all_is_told_once_it_recovers
     assert (recovered["event"], recovered["waiting"]) == ("store_recovered", 6)
     assert desk.disk.commits[0].at == pytest.approx(4.0, abs=1e-2), "tried again every second"
     assert desk.lines.index(recovered) < desk.lines.index(desk.events("connection_first_seen")[0])
+
+
+async def test_where_a_lease_is_just_changing_it_is_written_a_second_later_and_no_store_is_said_to_fail(
+    desks: Desks,
+) -> None:
+    desk, changes = desks(checkpoint=60.0), flips(3)
+    desk.store.changing = 2
+    desk.run()
+    for change in changes:
+        assert desk.poll(*change)
+    await desk.until(lambda: len(desk.told()) == 3)
+    assert desk.table() == named(changes)
+    assert desk.disk.commits[0].at == pytest.approx(2.0, abs=1e-2)
+    assert desk.failures() == 0
+    assert desk.events("store_failing", "store_recovered") == []
 
 
 async def test_since_when_the_disk_fails_and_what_waits_for_it_is_known(desks: Desks) -> None:

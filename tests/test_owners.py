@@ -74,30 +74,31 @@ async def test_below_the_connections_stand_the_nodes_with_what_they_own(shared: 
     ]
     version = re.escape(__version__)
     assert re.fullmatch(rf"a +alive +{version} +{MOMENT} +2  http://192\.0\.2\.1:19877", seen[-2])
-    assert re.fullmatch(rf"b +gone since 2026-11-23 07:00:00  {version} +{MOMENT} +0", seen[-1])
+    assert re.fullmatch(rf"b +gone, its lease to 2026-11-23 07:00:00  {version} +{MOMENT} +0", seen[-1])
 
 
 async def test_what_nobody_owns_comes_before_what_somebody_does(shared: Shared, config: Path) -> None:
     async with joined(shared, "b") as b, joined(shared, "a") as a:
         await a.claim(Unit("downtown"), Unit("elsewhere"))
-        await b.claim(Unit("large", 1), Unit("given up"))
+        await b.claim(Unit("large", 1), Unit("uptown"))
         await b.expire()
         seen = await lines("status", "--nodes", f"--config.file={config}")
     assert [line.split()[:4] for line in seen] == [
         ["site", "part", "owner", "epoch"],
         ["large", "0", "nobody", "0"],
         ["large", "1", "nobody", "1"],
+        ["uptown", "0", "nobody", "1"],
         ["downtown", "0", "a", "1"],
         ["elsewhere", "0", "a", "1"],
     ]
     assert seen[1].endswith("nobody      0")
     assert seen[2].endswith("2026-11-23 07:00:00")
-    assert re.search(rf"1  {MOMENT}$", seen[3])
+    assert re.search(rf"1  {MOMENT}$", seen[4])
 
 
 async def test_a_site_that_was_given_up_is_nobodys_since_then(shared: Shared, config: Path) -> None:
     async with joined(shared, "a") as a:
-        await a.claim(Unit("downtown"))
+        await a.claim(Unit("downtown"), Unit("uptown"))
         before = await told("status", "--nodes", "--site=downtown", f"--config.file={config}")
         await a.leave()
         after = await told("status", "--nodes", "--site=downtown", f"--config.file={config}")
@@ -106,6 +107,7 @@ async def test_a_site_that_was_given_up_is_nobodys_since_then(shared: Shared, co
     assert (owned["owner"], free["owner"], owned["epoch"], free["epoch"]) == ("a", None, 1, 1)
     assert owned["since"] < free["since"]
     assert after["nodes"] == []
+    assert len((await told("status", "--nodes", f"--config.file={config}"))["leases"]) == 3, "without uptown"
 
 
 async def test_nodes_and_leases_are_told_as_json_under_stable_names(shared: Shared, config: Path) -> None:
@@ -118,13 +120,13 @@ async def test_nodes_and_leases_are_told_as_json_under_stable_names(shared: Shar
     assert first == {
         "node": "a",
         "alive": True,
-        "gone_since": None,
+        "lease_until": None,
         "version": __version__,
         "joined_at": first["joined_at"],
         "sites": 1,
         "urls": ["http://192.0.2.1:1"],
     }
-    assert (gone["alive"], gone["gone_since"]) == (False, "2026-11-23T07:00:00.000Z")
+    assert (gone["alive"], gone["lease_until"]) == (False, "2026-11-23T07:00:00.000Z")
     assert body["leases"][0] == {"site": "large", "part": 0, "owner": None, "epoch": 0, "since": None}
     assert [each["owner"] for each in body["leases"]] == [None, None, "a"]
     assert [each["connection"] for each in connections] == ["a", "c"]

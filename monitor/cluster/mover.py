@@ -59,7 +59,7 @@ class Mover:
         ledger: Ledger,
         log: FilteringBoundLogger,
     ) -> None:
-        self.unowned = 0  # units that a live node has in its configuration, and none owns
+        self.unowned = 0  # units that a node has in its configuration that lives, or died, and none owns
         self._heart = heart
         self._leases = shared.leases
         self._store = shared.store
@@ -134,7 +134,7 @@ class Mover:
         owned, calm = self._held.epochs, self._heart.calm
         rightful = await self._rights.among(self._heart.peers, calm=calm, owned=owned)
         free = await self._leases.free()
-        self.unowned = self._rights.count_wanted(each.unit for each in free)
+        self.unowned = sum(each.is_orphan or self._rights.wants(each.unit) for each in free)
         ripe = self._ripe(free)
         if self._held.incarnation != me:
             await self._claim_again(me, ripe)
@@ -311,15 +311,16 @@ class Mover:
             await self._fleet.let_end(self._here_of(batch), 0.0)
             if watched := self._watched.intersection(batch):
                 self._part_with(watched)
-                self._log.warning("sites_lost", **_told(watched))
-            self._forget(batch, [each for unit in batch for each in self._parting.get(unit, ())])
+            dropped = self._forget(batch, [each for unit in batch for each in self._parting.get(unit, ())])
+            if watched:
+                self._log.warning("sites_lost", **_told(watched), changes_dropped=dropped)
             await asyncio.sleep(0)  # all at once would hold the heart up, and cost the next lease
 
-    def _forget(self, those: Collection[Unit], connections: Iterable[Connection]) -> None:
+    def _forget(self, those: Collection[Unit], connections: Iterable[Connection]) -> int:
         for unit in those:
             self._held.epochs.pop(unit, None)
             self._parting.pop(unit, None)
-        self._ledger.forget(connections)
+        return self._ledger.forget(connections)
 
     def _here_of(self, those: Collection[Unit]) -> Iterator[Connection]:
         """What of these is polled, or was and may be asked for yet."""

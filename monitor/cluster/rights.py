@@ -5,7 +5,7 @@ site is claimed before nobody can poll it by another one.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from uuid import UUID
 
@@ -39,9 +39,9 @@ class Rights:
             await self._hear(seen)
         return self._ours - await self._not_yet(owned, calm=calm) if self._closed else self._ours
 
-    def count_wanted(self, units: Iterable[Unit]) -> int:
-        """How many of these somebody who lives would own."""
-        return sum(any(unit in its for its in self._offers.values()) for unit in units)
+    def wants(self, unit: Unit) -> bool:
+        """Whether somebody who lives would own it."""
+        return any(unit in its for its in self._offers.values())
 
     async def _hear(self, seen: Mapping[Offer, Peer]) -> None:
         told = await self._leases.offers_of([seen[key] for key in seen.keys() - self._heard.keys()])

@@ -105,7 +105,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A process that shares the store; moments are of PostgreSQL's clock, `gone_since` None: it lives.
+    """A process that shares the store; moments are of PostgreSQL's clock, `lease_until` None: it lives.
 
     `sites` are the sites, or parts of sites, that it owns.
     """
@@ -114,7 +114,7 @@ class Node:
     version: str
     urls: Sequence[str]
     joined_at: datetime
-    gone_since: datetime | None
+    lease_until: datetime | None
     sites: int
 
 
@@ -122,7 +122,8 @@ class Node:
 class Lease:
     """Who owns a site, or a part of one, under which epoch, and since when.
 
-    `owner` None: no node that lives; since when may not be known then.
+    `owner` None: no node that lives; since when may not be known then. `is_orphan`: its owner went without a
+    word, and `since` is the end of that one's lease.
     """
 
     site: str
@@ -131,6 +132,7 @@ class Lease:
     urls: Sequence[str]
     epoch: int
     since: datetime | None
+    is_orphan: bool
 
 
 _CHAPTERS: Final = """

@@ -131,6 +131,22 @@ async def test_from_an_owner_whose_lock_fell_nothing_is_taken_before_it_surely_k
     assert second.owned == {"downtown"}
 
 
+async def test_a_site_that_only_a_dead_node_knew_is_unowned_until_one_of_its_name_comes(house: House) -> None:
+    more, less = house.settings("downtown", "uptown"), house.settings("downtown")
+    first = await house.come("a", more)
+    second = await house.come("b", less)
+    await first.die()
+    await second.move()
+    house.run(GRACE)
+    await second.move()
+    assert (second.owned, second.mover.unowned) == ({"downtown"}, 2)
+    await second.move()
+    assert second.mover.unowned == 1
+    await house.come("a", less)
+    await second.move()
+    assert second.mover.unowned == 0
+
+
 async def test_the_claim_comes_by_itself_when_the_owner_surely_knows(house: House) -> None:
     settings = house.settings("downtown")
     first = await house.come("a", settings)
@@ -284,7 +300,8 @@ async def test_what_another_owned_between_two_lives_is_dropped_and_read_anew(hou
     await node.come()
     assert node.owned == {"downtown"}
     assert node.polls.states["downtown-0"] == other.polls.states["downtown-0"]
-    assert [line["sites_first"] for line in node.events("sites_lost")] == [["downtown"]]
+    (lost,) = node.events("sites_lost")
+    assert (lost["sites_first"], lost["changes_dropped"]) == (["downtown"], 1)
     assert await node.ledger.flush()
     assert node.told() == [("downtown-0", "SYNCED")]
     assert other.told() == [("downtown-0", "DISCONNECTED")]

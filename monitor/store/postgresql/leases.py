@@ -79,7 +79,8 @@ _MAKE: Final = """
 _FREE: Final = f"""
     WITH {LIVE}
     SELECT site, part, epoch,
-        owner, owner IN (SELECT incarnation FROM node WHERE expires_at <= clock_timestamp()) AS has_ended
+        owner, owner IN (SELECT incarnation FROM node WHERE expires_at <= clock_timestamp()) AS has_ended,
+        owner IN (SELECT incarnation FROM node) AS is_orphan
     FROM lease
     WHERE owner IS NULL OR owner NOT IN (SELECT incarnation FROM live)
 """  # noqa: S608
@@ -149,13 +150,14 @@ class Free(NamedTuple):
     """A unit that no live node owns, and its epoch when that was seen.
 
     `owner` is who had it, None where it was given up; `has_ended` that the owner's lease has, though it may
-    have its lock yet.
+    have its lock yet; `is_orphan` that the owner went without a word, and none of its name has come since.
     """
 
     unit: Unit
     epoch: int
     owner: UUID | None = None
     has_ended: bool = False
+    is_orphan: bool = False
 
 
 class Tally(NamedTuple):
@@ -265,8 +267,8 @@ class Leases:
         """What no live node owns."""
         rows = await self._fetch(_FREE)
         return [
-            Free(Unit(row["site"], row["part"]), row["epoch"], row["owner"], bool(row["has_ended"]))
-            for row in rows
+            Free(Unit(site, part), epoch, owner, bool(has_ended), bool(is_orphan))
+            for site, part, epoch, owner, has_ended, is_orphan in rows
         ]
 
     async def claim(

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Who has lost its lock is gone from then on, though its lease may end a little later.
+# Who has lost its lock is gone, though its lease may end a little later; when it fell is in no row.
 _NODES: Final = f"""
     WITH {LIVE}
     SELECT node.name, node.version, node.urls, node.joined_at,
-        CASE WHEN live.name IS NULL THEN least(node.expires_at, clock_timestamp()) END AS gone_since,
+        CASE WHEN live.name IS NULL THEN node.expires_at END AS lease_until,
         (SELECT count(*) FROM lease WHERE lease.owner = live.incarnation) AS sites
     FROM node LEFT JOIN live USING (incarnation)
     ORDER BY node.name
@@ -36,8 +36,9 @@ _LEASES: Final = f"""
     SELECT lease.site, lease.part, lease.epoch, live.name AS owner, coalesce(live.urls, '{{}}') AS urls,
         CASE
             WHEN live.name IS NOT NULL OR lease.owner IS NULL THEN lease.since
-            WHEN node.name IS NOT NULL THEN least(node.expires_at, clock_timestamp())
-        END AS since
+            ELSE node.expires_at
+        END AS since,
+        live.name IS NULL AND node.name IS NOT NULL AS is_orphan
     FROM lease
     LEFT JOIN live ON live.incarnation = lease.owner
     LEFT JOIN node ON node.incarnation = lease.owner

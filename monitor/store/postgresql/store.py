@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from monitor.clock import Clock
 from monitor.core.model import ConnectionState
 from monitor.core.shards import Unit
-from monitor.errors import CannotStartError, StoreError
+from monitor.errors import CannotStartError, LeaseChangedError, StoreError
 from monitor.store.face import Booking, Key, Opened
 from monitor.store.postgresql.engine import Engine, one_of, telling_failures
 from monitor.store.postgresql.held import Held
@@ -164,7 +164,7 @@ class SharedStore:
         accepted = {Unit(row["site"], row["part"]) for row in rows}
         refused = {unit for unit in units.values() if unit not in accepted}
         if refused and not self._held.stands(refused, incarnation, epochs):
-            raise StoreError("a lease has changed meanwhile")
+            raise LeaseChangedError("a lease has changed meanwhile")
         return {key for key, unit in units.items() if unit in refused}
 
     async def purge(self, retention: timedelta, watched: Collection[Key]) -> int:
