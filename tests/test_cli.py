@@ -431,6 +431,22 @@ def test_a_store_to_copy_that_is_written_wrongly_is_said(kept: Path, url: str, t
     assert "canary" not in result.stderr
 
 
+@pytest.mark.parametrize("word", ["wrong", None])
+def test_a_store_to_copy_that_lets_nobody_in_is_told_of_its_own_flag(
+    kept: Path, moved: Path, monkeypatch: pytest.MonkeyPatch, word: str | None
+) -> None:
+    monkeypatch.delenv("PGPASSWORD")
+    if word is not None:
+        monkeypatch.setenv("PGPASSWORD", word)
+    back = kept.with_name("back.yml")
+    back.write_text(kept.read_text().replace("state.db", "back.db"))
+    url = re.findall(r"postgresql://[^']*", moved.read_text())[0]
+    result = call("migrate-store", f"--config.file={back}", f"--from={url}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "see that it runs and lets us in, to --from, and to its password in PGPASSWORD" in result.stderr
+    assert "store.url" not in result.stderr
+
+
 @pytest.mark.parametrize("command", [["status"], ["history"]])
 def test_a_postgresql_that_cannot_be_read_ends_with_1_in_one_line(moved: Path, command: list[str]) -> None:
     moved.with_name("word").write_text("wrong")

@@ -1,13 +1,13 @@
 """All of a store copied into another, of the same engine or the other, while nobody uses either."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Final, Protocol
 
 from monitor.clock import Clock
 from monitor.config import StoreSettings
 from monitor.core.effects import Transition
-from monitor.errors import CannotStartError
+from monitor.errors import CannotStartError, StoreError
 from monitor.store.opening import Hide, engine_of
 from monitor.store.rows import FLAGS, STATE_COLUMNS
 from monitor.store.sqlite.moving import from_file, into_file
@@ -40,13 +40,16 @@ class Target(Protocol):
 async def move(source: StoreSettings, target: StoreSettings, clock: Clock, hide: Hide) -> dict[str, int]:
     """Copy everything, moments as they stand; how many rows of each table.
 
-    Raises CannotStartError: one of them is in use or cannot be had, or the target is not empty. StoreError
-    where it broke off: the target is as empty as before.
+    Raises CannotStartError: one of them is in use or cannot be had, the source is no store of this version,
+    or the target is not empty. StoreError where it broke off: the target is as empty as before.
     """
     if source.place == target.place:
         raise CannotStartError(f"{source.place} is the configured store itself; name another one")
     counts = dict.fromkeys(_TABLES, 0)
-    async with _source(source, hide) as old, _target(target, clock, hide) as new:
+    async with AsyncExitStack() as both:
+        with _naming_the_source():
+            old = await both.enter_async_context(_source(source, hide))
+        new = await both.enter_async_context(_target(target, clock, hide))
         for table, columns in _TABLES.items():
             async for rows in old.read(_all_of(table, columns), ROWS):
                 await new.write(table, columns, [_with_flags(columns, row) for row in rows])
@@ -65,6 +68,15 @@ def _with_flags(columns: Sequence[str], row: tuple[object, ...]) -> tuple[object
     flags = {*FLAGS, "announced"}
     values = zip(columns, row, strict=True)
     return tuple(bool(value) if name in flags and value is not None else value for name, value in values)
+
+
+@contextmanager
+def _naming_the_source() -> Iterator[None]:
+    """What is wrong with a store is told of store.url wherever it is found; this one stands elsewhere."""
+    try:
+        yield
+    except (CannotStartError, StoreError) as error:
+        raise type(error)(str(error).replace("store.url", "--from")) from error
 
 
 def _source(settings: StoreSettings, hide: Hide) -> AbstractAsyncContextManager[Source]:

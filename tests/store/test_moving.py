@@ -1,7 +1,8 @@
 """All of a store in another one, by whatever engines: the same to whoever reads it, or nothing at all."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,9 @@ async def test_where_it_breaks_off_the_target_is_as_empty_as_before(
     await (await target.open(machine.boot())).store.close()
     assert await target.rows("SELECT * FROM connection") == []
     assert await target.rows("SELECT * FROM transition") == []
+    await source.rows("ALTER TABLE transition RENAME COLUMN gone TO to_status")
+    counts = await move(source.settings, target.settings, machine.boot(), nothing)
+    assert counts == {"connection": 31, "transition": 91}
 
 
 async def test_what_postgresql_does_not_take_is_said_and_nothing_is_kept(
@@ -124,6 +128,72 @@ async def test_what_postgresql_does_not_take_is_said_and_nothing_is_kept(
 async def test_a_source_that_is_not_there_is_said(path: Path, target: Engine, clock: Clock) -> None:
     with pytest.raises(CannotStartError, match=f"there is no {path}; name the store that is to be copied"):
         await move(SQLite(path).settings, target.settings, clock, nothing)
+
+
+async def test_a_database_without_our_tables_is_no_source_and_stays_as_it_is(
+    path: Path, postgresql: PostgreSQL, clock: Clock
+) -> None:
+    source = Shared(postgresql)
+    with pytest.raises(CannotStartError) as refused:
+        await move(source.settings, SQLite(path).settings, clock, nothing)
+    assert str(refused.value) == (
+        f"there is nothing of ours in {source.settings.place} that its user may read; "
+        "name the store that is to be copied in --from"
+    )
+    ours = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'wix%'"
+    assert await source.rows(ours) == []
+    assert files_beside(path) == {}
+
+
+@pytest.mark.parametrize("made", ["", "CREATE TABLE dashboards (x); PRAGMA user_version = 1"])
+async def test_a_file_that_is_not_ours_is_no_source_and_stays_as_it_is(
+    path: Path, clock: Clock, made: str
+) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(made)
+    before = files_beside(path)
+    with pytest.raises(CannotStartError, match=r"there is nothing of ours in .*/state\.db that its user may"):
+        await move(SQLite(path).settings, SQLite(path.with_name("target.db")).settings, clock, nothing)
+    assert files_beside(path) == before
+
+
+def files_beside(path: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in path.parent.iterdir()}
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"#" * 4096)
+
+
+async def test_a_file_that_is_no_database_is_no_source(path: Path, clock: Clock) -> None:
+    scribble(path)
+    with pytest.raises(CannotStartError, match=r"cannot be read \(file is not a database\); is it the store"):
+        await move(SQLite(path).settings, SQLite(path.with_name("target.db")).settings, clock, nothing)
+
+
+@pytest.mark.parametrize(
+    ("later", "mend"),
+    [(-1, "start a daemon of this version on it once"), (1, "use the version that writes it")],
+)
+async def test_a_source_of_another_version_is_refused_and_stays_as_it_is(
+    engine: Engine, path: Path, machine: Machine, later: int, mend: str
+) -> None:
+    await filled(engine, machine.boot())
+    its = await version_of(engine, later)
+    target = SQLite(path.with_name("target.db"))
+    with pytest.raises(CannotStartError, match=f"has schema {its}, this version copies .*; {mend}"):
+        await move(engine.settings, target.settings, machine.boot(), nothing)
+    assert await version_of(engine) == its
+
+
+async def version_of(engine: Engine, later: int = 0) -> int:
+    """Its version, which is another one from now on."""
+    if isinstance(engine, Shared):
+        [(its,)] = await engine.rows(f"UPDATE migration SET version = version + {later} RETURNING version")  # noqa: S608
+        return int(its)
+    [(was,)] = await engine.rows("PRAGMA user_version")
+    await engine.rows(f"PRAGMA user_version = {was + later}")
+    return int(was) + later
 
 
 async def test_a_store_is_not_copied_into_itself(engine: Engine, machine: Machine) -> None:

@@ -248,13 +248,13 @@ def cut_short(path: Path) -> None:
         (lambda _: None, "there is no .*; the daemon makes it: has it run with this store.url"),
         (a_folder, "cannot be read .*is it the daemon's store"),
         (a_text, "cannot be read .file is not a database.; is it the daemon's store"),
-        (an_empty_file, "the daemon brings its store up to date when it starts"),
+        (an_empty_file, "there is nothing of ours in .*; the daemon makes it: has it run with this"),
         (
             of_another_version(VERSION - 1),
             f"has schema {VERSION - 1}, this version reads {VERSION}; the daemon",
         ),
         (of_another_version(VERSION + 1), f"has schema {VERSION + 1}.*; use the version that writes it"),
-        (another_s_database, "cannot be read .no such table"),
+        (another_s_database, "there is nothing of ours in "),
         (cut_short, "cannot be read .*malformed"),
     ],
 )

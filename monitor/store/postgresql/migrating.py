@@ -32,7 +32,7 @@ async def bring_up_to_date(engine: Engine) -> None:
         mend = "see that it runs and lets us in, and to store.url"
         raise CannotStartError(f"{engine.shown} cannot be used ({error}); {mend}") from error
     try:
-        await _see_that_sessions_last(connection, engine)
+        await see_that_sessions_last(connection, engine)
         with telling_failures():
             await _bring_up_to_date(connection, engine.shown)
     except StoreError as error:
@@ -41,8 +41,11 @@ async def bring_up_to_date(engine: Engine) -> None:
         connection.terminate()
 
 
-async def _see_that_sessions_last(session: "Connection", engine: Engine) -> None:
-    """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others."""
+async def see_that_sessions_last(session: "Connection", engine: Engine) -> None:
+    """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others.
+
+    Raises CannotStartError.
+    """
     try:
         other = await engine.connect()
     except StoreError as error:

@@ -5,10 +5,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+import asyncpg
+
 from monitor.errors import CannotStartError, StoreError
 from monitor.store.postgresql.engine import Engine, telling_failures
-from monitor.store.postgresql.migrating import bring_up_to_date
-from monitor.store.postgresql.schema import SCHEMA
+from monitor.store.postgresql.migrating import bring_up_to_date, see_that_sessions_last
+from monitor.store.postgresql.schema import SCHEMA, VERSION
+from monitor.store.source import see_that_it_is_ours
 
 if TYPE_CHECKING:
     from monitor.store.postgresql.engine import Connection
@@ -56,8 +59,12 @@ class DatabaseTarget:
 
 @asynccontextmanager
 async def from_database(engine: Engine) -> AsyncIterator[DatabaseSource]:
-    """Hold a database still. Raises CannotStartError: in use, or it cannot be had."""
-    async with _still(engine) as connection:
+    """Hold a database still, and change nothing in it.
+
+    Raises CannotStartError: in use, no store of this version, or it cannot be had.
+    """
+    await _see_that_it_can_be_read(engine)
+    async with _still(engine, readonly=True) as connection:
         yield DatabaseSource(connection)
 
 
@@ -67,6 +74,7 @@ async def into_database(engine: Engine) -> AsyncIterator[DatabaseTarget]:
 
     Raises CannotStartError: in use, not empty, or it cannot be had.
     """
+    await bring_up_to_date(engine)
     async with _still(engine) as connection:
         if await connection.fetchval(_ANYTHING):
             raise CannotStartError(f"{engine.shown} holds a store already; name a database without one")
@@ -74,15 +82,38 @@ async def into_database(engine: Engine) -> AsyncIterator[DatabaseTarget]:
 
 
 @asynccontextmanager
-async def _still(engine: Engine) -> AsyncIterator["Connection"]:
-    await bring_up_to_date(engine)
+async def _still(engine: Engine, *, readonly: bool = False) -> AsyncIterator["Connection"]:
     with telling_failures():
         connection = await engine.connect(command_timeout=None)
         try:
-            async with connection.transaction():
+            async with connection.transaction(readonly=readonly):
                 await connection.execute(f"{_PATIENT}; {_STILL}")
                 if (nodes := await connection.fetchval(_NODES)) is not None:
                     raise CannotStartError(f"{engine.shown} is in use by {nodes}; stop all nodes first")
                 yield connection
         finally:
             connection.terminate()
+
+
+async def _see_that_it_can_be_read(engine: Engine) -> None:
+    try:
+        connection = await engine.connect()
+    except StoreError as error:
+        mend = "see that it runs and lets us in, to --from, and to its password in PGPASSWORD or ~/.pgpass"
+        raise CannotStartError(f"{engine.shown} cannot be read ({error}); {mend}") from error
+    try:
+        await see_that_sessions_last(connection, engine)
+        with telling_failures():
+            see_that_it_is_ours(engine.shown, await _version(connection), VERSION)
+    except StoreError as error:
+        raise CannotStartError(f"{engine.shown} cannot be read ({error}); see to --from") from error
+    finally:
+        connection.terminate()
+
+
+async def _version(connection: "Connection") -> int | None:
+    try:
+        version: int | None = await connection.fetchval("SELECT max(version) FROM migration")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return version

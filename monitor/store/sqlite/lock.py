@@ -4,9 +4,14 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from monitor.errors import CannotStartError
+
+_MEND: Final = (
+    "stop that one, or give each monitor a store.url of its own "
+    "(shards of one configuration: write ${WIX_CALENDAR_MONITOR_SHARD} into it)"
+)
 
 
 class Lock:
@@ -16,7 +21,7 @@ class Lock:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, store: Path) -> Self:
+    def take(cls, store: Path, mend: str = _MEND) -> Self:
         """Lock a store's file.
 
         Raises CannotStartError, naming the holder, where another process has it; OSError where the lock
@@ -32,8 +37,6 @@ class Lock:
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
-            mend = "stop that one, or give each monitor a store.url of its own"
-            mend = f"{mend} (shards of one configuration: write ${{WIX_CALENDAR_MONITOR_SHARD}} into it)"
             raise CannotStartError(f"{store} is in use by {holder}; {mend}") from None
         except OSError:
             os.close(descriptor)

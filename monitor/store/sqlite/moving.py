@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from monitor.clock import Clock
-from monitor.errors import CannotStartError, StoreError, StoreUnreadableError
+from monitor.errors import CannotStartError, StoreError
+from monitor.store.source import see_that_it_is_ours
 from monitor.store.sqlite.file import open_file
 from monitor.store.sqlite.lock import Lock
 from monitor.store.sqlite.reading import open_read_only
+from monitor.store.sqlite.schema import VERSION
 
 
 class FileSource:
@@ -40,13 +42,13 @@ class FileTarget:
 
 @asynccontextmanager
 async def from_file(path: Path) -> AsyncIterator[FileSource]:
-    """Hold a file still. Raises CannotStartError: in use, or it cannot be read."""
+    """Hold a file still. Raises CannotStartError: in use, no store of this version, or it cannot be read."""
+    path = _found(path)
+    _open(path).close()  # beside what is not ours no lock is left
     lock = _lock(path)
     try:
-        with closing(open_read_only(path)) as db:
+        with closing(_open(path)) as db:
             yield FileSource(db)
-    except StoreUnreadableError as error:
-        raise CannotStartError(str(error)) from error
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
     finally:
@@ -69,12 +71,24 @@ async def into_file(path: Path, clock: Clock) -> AsyncIterator[FileTarget]:
         file.close()
 
 
-def _lock(path: Path) -> Lock:
-    path = path.resolve()  # it lies beside the file that a link leads to
+def _found(path: Path) -> Path:
+    path = path.resolve()  # the lock lies beside the file that a link leads to
     if not path.exists():
         raise CannotStartError(f"there is no {path}; name the store that is to be copied")
+    return path
+
+
+def _open(path: Path) -> sqlite3.Connection:
     try:
-        return Lock.take(path)
+        return open_read_only(path, lambda path, version: see_that_it_is_ours(path, version, VERSION))
+    except (sqlite3.Error, OSError) as error:
+        mend = "is it the store that is to be copied? Run this as a user who may read it"
+        raise CannotStartError(f"{path} cannot be read ({error}); {mend}") from error
+
+
+def _lock(path: Path) -> Lock:
+    try:
+        return Lock.take(path, "stop that one first")
     except OSError as error:
         told = f"{path} cannot be held still ({error.strerror}); run this as a user who may write beside it"
         raise CannotStartError(told) from error

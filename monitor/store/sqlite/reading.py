@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -11,10 +11,13 @@ from typing import Final
 from monitor.errors import BackupError, StoreUnreadableError
 from monitor.store.reading import Reader
 from monitor.store.rows import Fields
-from monitor.store.sqlite.schema import VERSION
+from monitor.store.sqlite.schema import APPLICATION_ID, VERSION
 
 _BUSY_SECONDS: Final = 5.0
 _STEPS: Final = 10_000  # of SQLite's machine between two looks at the time
+
+Check = Callable[[Path, int | None], None]
+"""Refuses a file by its version; None where it is not ours."""
 
 
 class FileReader(Reader):
@@ -64,19 +67,31 @@ def reading_file(path: Path, seconds: float | None = None) -> Iterator[Reader]:
         raise StoreUnreadableError(f"{path} cannot be read ({error}); {mend}") from error
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that writes nothing. Raises StoreUnreadableError or sqlite3.Error."""
+def _check_version(path: Path, version: int | None) -> None:
+    if version is None:
+        told = f"there is nothing of ours in {path}; the daemon makes it"
+        raise StoreUnreadableError(f"{told}: has it run with this store.url?")
+    told = f"{path} has schema {version}, this version reads {VERSION}"
+    if version > VERSION:
+        raise StoreUnreadableError(f"{told}; use the version that writes it")
+    if version < VERSION:
+        mend = "the daemon brings its store up to date when it starts: is this its store.url?"
+        raise StoreUnreadableError(f"{told}; {mend}")
+
+
+def open_read_only(path: Path, check: Check = _check_version) -> sqlite3.Connection:
+    """A connection that writes nothing. Raises StoreUnreadableError, sqlite3.Error, or as the check does."""
     path = Path(os.path.realpath(path))  # SQLite's log lies beside the file that a link leads to
     if not path.exists():
         told = f"there is no {path}; the daemon makes it: has it run with this store.url?"
         raise StoreUnreadableError(told)
     try:
-        return _connect(path, "mode=ro")
+        return _connect(path, "mode=ro", check)
     except sqlite3.OperationalError:
         # A reader who may not write beside the file cannot join its log; without a log the file is whole.
         if not path.is_file() or _has_log(path):
             raise
-        return _connect(path, "mode=ro&immutable=1")
+        return _connect(path, "mode=ro&immutable=1", check)
 
 
 def _has_log(path: Path) -> bool:
@@ -84,24 +99,21 @@ def _has_log(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def _connect(path: Path, how: str) -> sqlite3.Connection:
+def _connect(path: Path, how: str, check: Check) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
     try:
         db.row_factory = sqlite3.Row
-        _check_version(path, db.execute("PRAGMA user_version").fetchone()[0])
+        check(path, _version(db))
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _check_version(path: Path, version: int) -> None:
-    told = f"{path} has schema {version}, this version reads {VERSION}"
-    if version > VERSION:
-        raise StoreUnreadableError(f"{told}; use the version that writes it")
-    if version < VERSION:
-        mend = "the daemon brings its store up to date when it starts: is this its store.url?"
-        raise StoreUnreadableError(f"{told}; {mend}")
+def _version(db: sqlite3.Connection) -> int | None:
+    application: int = db.execute("PRAGMA application_id").fetchone()[0]
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version if application == APPLICATION_ID else None
 
 
 def _sync(folder: Path) -> None:
