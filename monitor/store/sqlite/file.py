@@ -34,6 +34,7 @@ from monitor.store.rows import (
     state_rows,
 )
 from monitor.store.sqlite.lock import Lock
+from monitor.store.sqlite.ownership import open_or_make, whose
 from monitor.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -171,18 +172,27 @@ def open_file(path: Path, clock: Clock) -> Opened:
     try:
         lock = Lock.take(path)
     except OSError as error:
-        mend = "make its folder, writable for this user, or name another place in store.url"
-        place = path if error.filename is None or not os.path.exists(error.filename) else error.filename  # noqa: PTH110
-        raise CannotStartError(f"{place} cannot be written ({error.strerror}); {mend}") from error
+        raise CannotStartError(_why_not_locked(path, error)) from error
     try:
         return _open(path, lock, clock)
     except (OSError, sqlite3.Error) as error:  # it may be whole: a full disk, a file that may not be written
         lock.release()
-        told = f"{path} cannot be opened ({error}); see to its disk and its permissions"
-        raise CannotStartError(told) from error
+        parts = (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
+        mend = whose(path, parts) or "see to its disk and its permissions"
+        raise CannotStartError(f"{path} cannot be opened ({error}); {mend}") from error
     except BaseException:
         lock.release()
         raise
+
+
+def _why_not_locked(path: Path, error: OSError) -> str:
+    mend = "make its folder, writable for this user, or name another place in store.url"
+    place = path if error.filename is None else Path(error.filename)
+    if not place.exists():
+        place = path
+    elif isinstance(error, PermissionError):
+        mend = whose(path, [place]) or mend
+    return f"{place} cannot be written ({error.strerror}); {mend}"
 
 
 def _open(path: Path, lock: Lock, clock: Clock) -> Opened:
@@ -207,6 +217,8 @@ def _connect(
     made_here = not path.exists() and not _has_a_log(path)
     if not made_here and not _begins_well(path):  # SQLite would clear away the log of such a file
         raise sqlite3.DatabaseError("no file of SQLite, or what was lost of one")
+    if made_here:
+        os.close(open_or_make(path, 0o644))  # as SQLite would
     db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row

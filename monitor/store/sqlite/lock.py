@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from monitor.errors import CannotStartError
+from monitor.store.sqlite.ownership import open_or_make
 
 _MEND: Final = (
     "stop that one, or give each monitor a store.url of its own "
@@ -28,7 +29,7 @@ class Lock:
         cannot be made.
         """
         path = store.with_name(f"{store.name}.lock")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = open_or_make(path, 0o640)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(OSError):  # a full disk costs the holder's name, not the lock
