@@ -38,6 +38,7 @@ from monitor.store import Key, Opened, open_store, reading
 from monitor.systemd import Notifier
 from monitor.tasks import TaskBag
 from monitor.view.facts import Facts
+from monitor.web.listening import for_others
 from monitor.web.server import Known, Page, ReloadAnswer, Server, WebOptions
 from monitor.wix.client import Api
 from monitor.wix.pace import UNSHARED, Permit
@@ -232,7 +233,7 @@ class Service:
 
     async def _join(self, cluster: "Cluster", urls: list[str]) -> None:
         try:
-            await cluster.start(urls, self._whole, self._fleet, self._ledger)
+            await cluster.start(for_others(urls), self._whole, self._fleet, self._ledger)
         except (CannotStartError, StoreError) as error:
             await self._server.stop()
             await self._api.close()

@@ -13,6 +13,7 @@ from monitor.errors import CannotStartError
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]\s]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>\d{1,5})", re.ASCII)
 _BACKLOG: Final = 128
+_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104  compared
 # A host's name may stand for an address of a family that this machine does not speak.
 _NOT_HERE: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -57,9 +58,21 @@ def url_of(sock: socket.socket, *, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{Address(host, port)}"
 
 
+def for_others(urls: Iterable[str]) -> list[str]:
+    """The same as told on other machines: every address is none of them, so it has this host's name."""
+    return list(dict.fromkeys(map(_of_this_host, urls)))
+
+
 def link_of(urls: Iterable[str]) -> str | None:
     """The first of a machine's URLs that leads there from another one, if any does."""
     return next((each for each in urls if _leads_there(each)), None)
+
+
+def _of_this_host(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.hostname in _EVERY_ADDRESS:
+        return f"{parts.scheme}://{socket.gethostname()}:{parts.port}"  # asks no DNS, which may be slow
+    return url
 
 
 def _leads_there(url: str) -> bool:

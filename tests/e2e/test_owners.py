@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
 from monitor.clock import Clock
@@ -56,14 +57,16 @@ async def test_a_node_says_who_it_is_and_which_other_watches_what_it_does_not(
     shared = Shared(postgresql)
     async with Simulator(FLEET) as simulator, joined(shared, "b", ["http://192.0.2.7:19877"]) as other:
         await other.claim(Unit("uptown"))
-        async with running(over(shared, tmp_path, simulator.base_url), "--node.name=a") as daemon:
+        flags = ["--node.name=a", "--web.listen-address=0.0.0.0:0"]
+        async with running(over(shared, tmp_path, simulator.base_url), *flags) as daemon:
             ready = await daemon.event("monitor_ready")
             assert (ready["node"], ready["sites"], ready["connections"]) == ("a", 1, 1)
             assert daemon.events("monitor_started")[0]["node"] == "a"
             body = await fleet(daemon)
             assert body["node"] == {"name": "a", "without_lease_since": None, "may_poll": True}
+            port = ready["listening"][1].removeprefix("http://0.0.0.0:")
             assert body["nodes"] == [
-                {"name": "a", "urls": [await daemon.url()]},
+                {"name": "a", "urls": [await daemon.url(), f"http://{gethostname()}:{port}"]},
                 {"name": "b", "urls": ["http://192.0.2.7:19877"]},
             ]
             for path, told in (

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitor.errors import CannotStartError
-from monitor.web.listening import link_of
+from monitor.web.listening import for_others, link_of
 from monitor.web.server import Address, ReloadAnswer, Server
 from tests.web.conftest import Serve
 from tests.web.talk import (
@@ -465,3 +465,14 @@ async def test_a_client_that_goes_away_is_no_error(
 )
 def test_a_link_leads_to_another_machine_or_is_none(urls: list[str], link: str | None) -> None:
     assert link_of(urls) == link
+
+
+def test_who_listens_on_every_address_is_named_to_others_by_its_host() -> None:
+    host = socket.gethostname()
+    urls = ["unix:/run/it.sock", "http://0.0.0.0:1", "http://[::]:1", "https://[::]:2", "http://192.0.2.7:3"]
+    assert for_others(urls) == [
+        "unix:/run/it.sock",
+        f"http://{host}:1",
+        f"https://{host}:2",
+        "http://192.0.2.7:3",
+    ]
