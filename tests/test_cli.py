@@ -22,6 +22,7 @@ from tests.store.stories import Told, keep
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "config" / "monitor.yml"
+EXPORT = "elsewhere run as root: export CREDENTIALS_DIRECTORY=/etc/wix-calendar-monitor/secrets"
 
 
 def call(*arguments: str, **environ: str) -> Result:
@@ -70,7 +71,26 @@ def test_systemd_s_credentials_may_be_missing_for_a_check_but_not_for_a_run() ->
     assert "warning: ${CREDENTIALS_DIRECTORY} is not set" in checked.stderr
     started = call("run", f"--config.file={SAMPLE}")
     assert started.exit_code == 2
-    assert "${CREDENTIALS_DIRECTORY} is not set; systemd sets it" in started.stderr
+    assert (
+        f"${{CREDENTIALS_DIRECTORY}} is not set here; systemd sets it for the service, {EXPORT}"
+        in started.stderr
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "history", "backup"])
+def test_a_password_of_systemd_s_that_is_not_here_is_told_with_the_way_to_it(
+    command: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "monitor.yml"
+    config.write_text(
+        "store:\n  url: postgresql://monitor@127.0.0.1:1/monitor?sslmode=disable\n"
+        "  password_file: ${CREDENTIALS_DIRECTORY}/postgresql-password\n"
+        "sites:\n- {name: downtown, credential: {api_key_env: KEY, site_id: s}, connections: [{id: c}]}\n"
+    )
+    destination = ["copy.db"] if command == "backup" else []
+    told = call(command, f"--config.file={config}", *destination)
+    assert told.exit_code == 1
+    assert told.stderr.endswith(f"service, {EXPORT}\n")
 
 
 def test_a_flag_is_read_from_the_environment() -> None:

@@ -7,6 +7,7 @@ from monitor.config.model import json_schema
 from monitor.config.report import plan_report, spread_report
 from monitor.config.resolve import Secrets
 from monitor.config.settings import (
+    CREDENTIALS_UNSET,
     ApiKeyCredential,
     ApiSettings,
     FeedSettings,
@@ -22,6 +23,7 @@ from monitor.config.source import Duration, StrictModel, parse
 from monitor.config.watching import Sources
 
 __all__ = [
+    "CREDENTIALS_UNSET",
     "ApiKeyCredential",
     "ApiSettings",
     "Difference",

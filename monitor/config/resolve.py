@@ -25,11 +25,15 @@ from monitor.config.database import (
 )
 from monitor.config.document import Loc
 from monitor.config.model import Credential, Feed, OAuth
-from monitor.config.settings import ApiKeyCredential, OAuthCredential, SecretSource
+from monitor.config.settings import (
+    CREDENTIALS_DIRECTORY,
+    CREDENTIALS_UNSET,
+    ApiKeyCredential,
+    OAuthCredential,
+    SecretSource,
+)
 from monitor.config.source import Source
 from monitor.errors import Problem
-
-CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 
 
 class Secrets(Enum):
@@ -218,7 +222,7 @@ class Resolver:
 
     def _cannot_expand(self, loc: Loc, told: str) -> None:
         if told == CREDENTIALS_DIRECTORY and self._secrets is Secrets.REQUIRED:
-            self._error(loc, f"${{{told}}} is not set; systemd sets it for the service, elsewhere export it")
+            self._error(loc, CREDENTIALS_UNSET)
         elif told == CREDENTIALS_DIRECTORY:
             told = f"${{{told}}} is not set (systemd sets it for the service), so this was not checked"
             self._warning(loc, told)

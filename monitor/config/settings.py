@@ -17,6 +17,15 @@ from monitor.core.shards import Unit
 SECRET_LIMIT: Final = 64 * 1024
 """Bytes of a secret file."""
 
+CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts the secrets of a service."""
+
+CREDENTIALS_UNSET: Final = (
+    f"${{{CREDENTIALS_DIRECTORY}}} is not set here; systemd sets it for the service, "
+    f"elsewhere run as root: export {CREDENTIALS_DIRECTORY}=/etc/wix-calendar-monitor/secrets"
+)
+"""Told to who runs a command beside the service; the folder is the package's."""
+
 _VISIBLE: Final = re.compile(r"[ -~]+")
 
 
@@ -35,6 +44,11 @@ class SecretSource:
 
     file: Path | None = None
     env: str | None = None
+
+    @property
+    def is_for_the_service_only(self) -> bool:
+        """Whether its folder is systemd's, which is not set here: the path is as it was written."""
+        return self.file is not None and f"${{{CREDENTIALS_DIRECTORY}}}" in self.file.parts
 
     def version(self) -> Hashable:
         """What changes when the file is replaced, written or allowed to be read; None where there is none."""

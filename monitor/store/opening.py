@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from monitor.clock import Clock
-from monitor.config import StoreSettings
+from monitor.config import CREDENTIALS_UNSET, SecretSource, StoreSettings
 from monitor.errors import CannotStartError, StoreUnreadableError
 from monitor.store.face import Opened
 from monitor.store.postgresql.held import Held
@@ -61,7 +61,10 @@ def reading(
 
 
 def engine_of(settings: StoreSettings, node: str, hide: Hide = lambda _: None) -> "Engine":
-    """How to reach the PostgreSQL that is configured. Raises CannotStartError without its driver."""
+    """How to reach the PostgreSQL that is configured.
+
+    Raises CannotStartError without its driver, or where its password is where only the service looks.
+    """
     try:
         from monitor.store.postgresql.engine import Engine  # noqa: PLC0415  an extra
     except ModuleNotFoundError as error:
@@ -72,6 +75,8 @@ def engine_of(settings: StoreSettings, node: str, hide: Hide = lambda _: None) -
     secret = settings.password
     if secret is None:
         return Engine(settings.url, node)
+    if isinstance(secret, SecretSource) and secret.is_for_the_service_only:
+        raise CannotStartError(f"the password of {settings.place} is not at hand: {CREDENTIALS_UNSET}")
 
     def password() -> str:
         word = secret.read()
