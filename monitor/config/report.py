@@ -12,6 +12,7 @@ from monitor.durations import format_duration
 from monitor.tables import table
 
 _HEAD: Final = ("site", "connections", "interval", "shortest", "requests/min", "budget", "headroom", "slots")
+_NOT_ASKED: Final = "The database is not asked here; `status` asks it."
 _SPREAD: Final = ("shard", "sites", "connections", "requests/min", "slots")
 
 
@@ -19,11 +20,11 @@ def plan_report(settings: Settings) -> str:
     """An aligned table: per site what it asks of Wix at the interval in force, and a line of totals.
 
     `shortest` is the shortest interval that the site's budget and slots carry. Where nodes divide the sites,
-    it is the plan of all of them together.
+    it is the plan of all of them together, and says that their database was not asked.
     """
     rows = [*(_row(site) for site in settings.sites), _total(settings)]
     told = table(_HEAD, rows, right=_HEAD[1:])
-    return f"{told}\n\n{_nodes(settings)}" if settings.store.is_shared else told
+    return f"{told}\n\n{_nodes(settings)}\n{_NOT_ASKED}" if settings.store.is_shared else told
 
 
 def spread_report(shards: Sequence[Loaded]) -> str:

@@ -40,10 +40,12 @@ def test_the_plan_of_nodes_is_that_of_all_together_and_says_how_many_it_takes(
     path = write(
         f"api: {{max_in_flight: {slots}}}\nstore: {{url: 'postgresql:///s?host=/run'}}\nsites:\n{sites}"
     )
-    *_, total, empty, told = plan_report(load(path, environ={"DEMO_SECRET": "x"}).settings).splitlines()
+    settings = load(path, environ={"DEMO_SECRET": "x"}).settings
+    *_, total, empty, told, not_asked = plan_report(settings).splitlines()
     assert (total.split()[:2], empty) == (["total", "300"], "")
     assert total.endswith(f" 9, {slots} a node")
     assert told == (
         "The plan of all nodes together, which divide the sites among themselves: "
         f"it takes {nodes} of them with {slots} slots each, and one more for each that may fail."
     )
+    assert not_asked == "The database is not asked here; `status` asks it."
