@@ -55,7 +55,7 @@ MOVES: Final = _table(
     Move(
         "WixCalendarNodeWithoutLease",
         "operator",
-        "one of several nodes has no lease and polls nothing",
+        "one of several nodes has no lease in the database",
         "WixCalendarNodes",
     ),
 )

@@ -152,7 +152,10 @@ def _store(facts: Facts) -> Scope:
     polling = "polling goes on" if facts.blind_since is None else "this node does not poll"
     held = f"{store.waiting:,} of at most {store.room:,} changes held in memory"
     told = f"Store failing since {_moment(store.failing_since, facts)}: {polling}, {held}"
-    return Scope("Store", "bad", told, MOVES["WixCalendarStoreFailing"])
+    # Then the way to the database is what fails, and the page on files has nothing on that.
+    without_lease = facts.node is not None and facts.node.lost_since is not None
+    alert = "WixCalendarNodeWithoutLease" if without_lease else "WixCalendarStoreFailing"
+    return Scope("Store", "bad", told, MOVES[alert])
 
 
 def _moment(at: datetime, facts: Facts) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.core.model import FailureReason, Status
 from monitor.core.site import SiteState
-from monitor.view.facts import SiteFacts
+from monitor.view.facts import NodeFacts, SiteFacts
 from monitor.view.moves import MOVES
 from monitor.view.verdict import judge, spoken
 from tests.view.scene import (
@@ -119,6 +119,22 @@ def test_a_node_that_polls_without_its_lease_or_with_it_says_what_it_sees() -> N
 def test_a_store_that_fails_where_nobody_polls_does_not_say_that_polling_goes_on() -> None:
     verdict = judge(indexed(facts_of(site("a", state()), store=FAILING, node=BLIND)))
     assert "UTC: this node does not poll, 1,234 of" in verdict.store.told
+
+
+@pytest.mark.parametrize(
+    ("node", "alert"),
+    [
+        (None, "WixCalendarStoreFailing"),
+        (NODE, "WixCalendarStoreFailing"),
+        (BLIND, "WixCalendarNodeWithoutLease"),
+        (replace(BLIND, stops=False), "WixCalendarNodeWithoutLease"),
+    ],
+)
+def test_a_store_that_fails_without_the_lease_leads_to_the_page_of_nodes(
+    node: NodeFacts | None, alert: str
+) -> None:
+    verdict = judge(indexed(facts_of(site("a", state()), store=FAILING, node=node)))
+    assert verdict.store.move is MOVES[alert]
 
 
 def test_a_name_within_a_sentence_neither_turns_it_round_nor_fills_it() -> None:
