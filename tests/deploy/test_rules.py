@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, Final
 
 import pytest
@@ -58,7 +59,8 @@ def test_prometheus_accepts_the_sample_configuration(promtool: Tool) -> None:
 @pytest.mark.real
 def test_prometheus_accepts_the_documented_file_of_targets(promtool: Tool, tmp_path: Path) -> None:
     text = (ROOT / "deploy/README.md").read_text()
-    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^ *```yaml\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    blocks = [dedent(each) for each in found]
     job, targets = next(pair for pair in itertools.pairwise(blocks) if "file_sd_configs" in pair[0])
     (file,) = yaml.safe_load(job)["scrape_configs"][0]["file_sd_configs"][0]["files"]
     (tmp_path / file).parent.mkdir()

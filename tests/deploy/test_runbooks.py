@@ -19,6 +19,7 @@ from tests.real_parts import require
 RUNBOOKS: Final = ROOT / "deploy/runbooks"
 RULES: Final = ROOT / "deploy/prometheus/rules/wix-calendar-monitor.yml"
 INDEX: Final = RUNBOOKS / "README.md"
+STEPS: Final = ROOT / "deploy/README.md"
 SECTIONS: Final = ["Meaning", "Impact", "Diagnosis", "Mending", "Who acts"]
 
 _RULES: Final[list[dict[str, Any]]] = [
@@ -167,6 +168,15 @@ def test_the_program_accepts_every_command_line_of_its_own_in_a_page(text: str) 
     for words in _commands(text):
         if words[0] == NAME:
             _accept(words[1:])
+
+
+def test_the_program_accepts_every_command_line_of_its_own_in_the_steps_to_run_it() -> None:
+    text = "".join(_BLOCK.findall(STEPS.read_text())).replace("\\\n", " ")
+    lines = [shlex.split(line)[1:] for line in re.findall(rf"^ *({NAME} .+)$", text, re.MULTILINE)]
+    for words in lines:
+        _accept(words)
+    used = {words[0] for words in lines}
+    assert used >= {"check-config", "poll", "status", "history", "backup", "migrate-store"}
 
 
 def test_the_pages_use_the_program_at_all() -> None:
