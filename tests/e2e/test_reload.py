@@ -357,7 +357,7 @@ async def test_a_hundred_reloads_lose_no_poll(tmp_path: Path) -> None:
     for reason in ("overrun", "overlap"):
         assert page["wix_calendar_monitor_polls_missed_total", frozenset({("reason", reason)})] == 0
     assert all(answered)
-    assert len(watch.daemon.events("connection_first_seen")) == 5
+    assert len(watch.daemon.events("connection_first_seen")) == 5, watch.daemon.raw[-5:]
 
 
 async def test_signals_that_come_together_are_served_one_after_the_other(tmp_path: Path) -> None:
