@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ max_wal_senders = 0
 checkpoint_timeout = 1h
 log_line_prefix = '%m [%p] %a '
 """
+_PORTS: Final = (20_000, 32_000)
 _STARTS: Final = 30.0
 _ENDS: Final = 90.0  # all that was written is synced, by disks that others use as well
 _CLEAN: Final = 12
@@ -226,6 +228,8 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    """None of those that the system gives to whoever asks for any: it is taken some time later only."""
+    while True:
+        port = random.randrange(*_PORTS)
+        with suppress(OSError), closing(socket.create_server(("127.0.0.1", port))):
+            return port
