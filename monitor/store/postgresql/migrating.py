@@ -1,5 +1,7 @@
 """Our tables, made or brought up to date by the first node that comes; the others wait for it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING, Final
 
@@ -26,22 +28,41 @@ async def bring_up_to_date(engine: Engine) -> None:
 
     Raises CannotStartError: it cannot be reached or changed, is too old, or a newer version was here.
     """
+    way_in = "see that it runs and lets us in, and to store.url"
+    async with first_session(engine, "used", way_in, "see to its log") as connection:
+        await _bring_up_to_date(connection, engine.shown)
+
+
+@asynccontextmanager
+async def first_session(engine: Engine, done: str, way_in: str, trouble: str) -> AsyncIterator["Connection"]:
+    """A session of a database that lends us sessions.
+
+    Raises CannotStartError: it cannot be `done`, and what to see to where it lets nobody in, or fails later.
+    """
     try:
         connection = await engine.connect()
     except StoreError as error:
-        mend = "see that it runs and lets us in, and to store.url"
-        raise CannotStartError(f"{engine.shown} cannot be used ({error}); {mend}") from error
+        raise CannotStartError(f"{engine.shown} cannot be {done} ({error}); {way_in}") from error
     try:
-        await see_that_sessions_last(connection, engine)
+        await _see_that_sessions_last(connection, engine)
         with telling_failures():
-            await _bring_up_to_date(connection, engine.shown)
+            yield connection
     except StoreError as error:
-        raise CannotStartError(f"{engine.shown} cannot be used ({error}); see to its log") from error
+        raise CannotStartError(f"{engine.shown} cannot be {done} ({error}); {trouble}") from error
     finally:
         connection.terminate()
 
 
-async def see_that_sessions_last(session: "Connection", engine: Engine) -> None:
+async def version_of(connection: "Connection") -> int | None:
+    """How many migrations were made; None where there is nothing of ours."""
+    try:
+        found: int | None = await connection.fetchval("SELECT max(version) FROM migration")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return found
+
+
+async def _see_that_sessions_last(session: "Connection", engine: Engine) -> None:
     """A proxy that lends a connection for a transaction only would lend ours, lock and all, to others.
 
     Raises CannotStartError.
@@ -99,10 +120,7 @@ async def _see_that_it_will_do(connection: "Connection", where: str) -> None:
 
 async def _version(connection: "Connection", where: str) -> int:
     """How many migrations were made. Raises CannotStartError where they are more than we know."""
-    try:
-        found: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM migration")
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return 0
+    found = await version_of(connection) or 0
     if found > VERSION:
         told = f"{where} was written by a newer version (schema {found}, this one knows {VERSION})"
         raise CannotStartError(f"{told}; run that version, or name another database in store.url")

@@ -5,11 +5,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-import asyncpg
-
 from monitor.errors import CannotStartError, StoreError
 from monitor.store.postgresql.engine import Engine, telling_failures
-from monitor.store.postgresql.migrating import bring_up_to_date, see_that_sessions_last
+from monitor.store.postgresql.migrating import bring_up_to_date, first_session, version_of
 from monitor.store.postgresql.schema import SCHEMA, VERSION
 from monitor.store.source import see_that_it_is_ours
 
@@ -63,7 +61,9 @@ async def from_database(engine: Engine) -> AsyncIterator[DatabaseSource]:
 
     Raises CannotStartError: in use, no store of this version, or it cannot be had.
     """
-    await _see_that_it_can_be_read(engine)
+    way_in = "see that it runs and lets us in, to --from, and to its password in PGPASSWORD or ~/.pgpass"
+    async with first_session(engine, "read", way_in, "see to --from") as session:
+        see_that_it_is_ours(engine.shown, await version_of(session), VERSION)
     async with _still(engine, readonly=True) as connection:
         yield DatabaseSource(connection)
 
@@ -93,27 +93,3 @@ async def _still(engine: Engine, *, readonly: bool = False) -> AsyncIterator["Co
                 yield connection
         finally:
             connection.terminate()
-
-
-async def _see_that_it_can_be_read(engine: Engine) -> None:
-    try:
-        connection = await engine.connect()
-    except StoreError as error:
-        mend = "see that it runs and lets us in, to --from, and to its password in PGPASSWORD or ~/.pgpass"
-        raise CannotStartError(f"{engine.shown} cannot be read ({error}); {mend}") from error
-    try:
-        await see_that_sessions_last(connection, engine)
-        with telling_failures():
-            see_that_it_is_ours(engine.shown, await _version(connection), VERSION)
-    except StoreError as error:
-        raise CannotStartError(f"{engine.shown} cannot be read ({error}); see to --from") from error
-    finally:
-        connection.terminate()
-
-
-async def _version(connection: "Connection") -> int | None:
-    try:
-        version: int | None = await connection.fetchval("SELECT max(version) FROM migration")
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return None
-    return version

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import asyncpg
-
 from monitor.errors import BackupError, StoreError, StoreUnreadableError
 from monitor.store.postgresql.engine import Engine, telling_failures
 from monitor.store.postgresql.leases import LIVE
+from monitor.store.postgresql.migrating import version_of
 from monitor.store.postgresql.schema import SCHEMA, VERSION
 from monitor.store.reading import Lease, Node, Reader
 from monitor.store.rows import Fields
@@ -63,7 +62,7 @@ class SharedReader(Reader):
         """Connect, and see that there is something to read."""
         self._connection = self.run(engine.connect())
         self.run(self._connection.execute("SET default_transaction_read_only = on"))
-        self._check_version(self.run(self._version()))
+        self._check_version(self.run(version_of(self._connection)))
         self.run(self._connection.transaction().start())  # cursors live in one; each sees what it finds
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -100,13 +99,6 @@ class SharedReader(Reader):
         left = None if self._ends is None else max(self._ends - time.monotonic(), 0)
         async with asyncio.timeout(left):
             return await work
-
-    async def _version(self) -> int | None:
-        try:
-            found: int | None = await self._connection.fetchval("SELECT max(version) FROM migration")
-        except asyncpg.UndefinedTableError:
-            return None
-        return found
 
     def _check_version(self, version: int | None) -> None:
         """A newer one may be read: it has more columns, and none other."""
